@@ -1,0 +1,1 @@
+//! Strata's host program: builds the kernel, makes disk images and runs them in QEMU.

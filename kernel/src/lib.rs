@@ -1,0 +1,2 @@
+//! The machine under Strata's memory subsystem.
+#![no_std]

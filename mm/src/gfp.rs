@@ -1,0 +1,160 @@
+//! What an allocation may do and where it may come from: Linux's GFP flags and the zone table.
+
+use crate::id::ZoneIdx;
+
+bitflags::bitflags! {
+    /// "Get free pages" flags. Bits have Linux 6.1's meaning and names (`__GFP_DMA` is [`Gfp::DMA`]).
+    #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+    pub struct Gfp: u32 {
+        /// From below 16 MiB.
+        const DMA = 0x01;
+        /// From below 4 GiB.
+        const DMA32 = 0x04;
+        /// The page can be moved, so it may come from the movable zone.
+        const MOVABLE = 0x08;
+        /// The page can be freed on demand.
+        const RECLAIMABLE = 0x10;
+        /// High priority: may use part of the reserves.
+        const HIGH = 0x20;
+        /// May start physical input and output.
+        const IO = 0x40;
+        /// May call into file systems.
+        const FS = 0x80;
+        /// Zero the memory.
+        const ZERO = 0x100;
+        /// Cannot sleep and must not fail for lack of reclaim: may use high-atomic reserves.
+        const ATOMIC = 0x200;
+        /// May reclaim directly, so it may sleep.
+        const DIRECT_RECLAIM = 0x400;
+        /// Wakes kswapd when memory gets low.
+        const KSWAPD_RECLAIM = 0x800;
+        /// The caller will write to the page.
+        const WRITE = 0x1000;
+        /// Do not report a failure.
+        const NOWARN = 0x2000;
+        /// Retry reclaim as long as it makes progress.
+        const RETRY_MAYFAIL = 0x4000;
+        /// Never fail.
+        const NOFAIL = 0x8000;
+        /// Do not retry.
+        const NORETRY = 0x10000;
+        /// May use all reserves.
+        const MEMALLOC = 0x20000;
+        /// Make a compound page.
+        const COMP = 0x40000;
+        /// Must not use the reserves.
+        const NOMEMALLOC = 0x80000;
+        /// Obey the cpuset.
+        const HARDWALL = 0x100000;
+        /// Only the given node.
+        const THISNODE = 0x200000;
+        /// Account to the memory cgroup.
+        const ACCOUNT = 0x400000;
+
+        /// Both kinds of reclaim.
+        const RECLAIM = Self::DIRECT_RECLAIM.bits() | Self::KSWAPD_RECLAIM.bits();
+        /// The usual allocation of the kernel, from a context that may sleep.
+        const KERNEL = Self::RECLAIM.bits() | Self::IO.bits() | Self::FS.bits();
+        /// From a context that must not sleep.
+        const ATOMIC_CONTEXT = Self::HIGH.bits() | Self::ATOMIC.bits() | Self::KSWAPD_RECLAIM.bits();
+        /// From a context that must not sleep and can live with a failure.
+        const NOWAIT = Self::KSWAPD_RECLAIM.bits();
+        /// For user space.
+        const USER = Self::KERNEL.bits() | Self::HARDWALL.bits();
+        /// For user space, movable.
+        const HIGHUSER_MOVABLE = Self::USER.bits() | Self::MOVABLE.bits();
+    }
+}
+
+/// What the pages of a pageblock are used for; free lists are kept by it to keep unmovable pages together.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[repr(u8)]
+pub enum MigrateType {
+    /// Cannot be moved.
+    Unmovable = 0,
+    /// Can be moved.
+    Movable = 1,
+    /// Can be freed on demand.
+    Reclaimable = 2,
+    /// Kept for high-priority atomic allocations.
+    HighAtomic = 3,
+    /// Set aside; nothing is allocated from it.
+    Isolate = 4,
+}
+
+impl MigrateType {
+    /// How many there are (Linux: `MIGRATE_TYPES`).
+    pub const COUNT: usize = 5;
+    /// How many have per-CPU lists (Linux: `MIGRATE_PCPTYPES`): the first ones.
+    pub const PCP_COUNT: usize = 3;
+    /// All, in Linux's order.
+    pub const ALL: [Self; Self::COUNT] =
+        [Self::Unmovable, Self::Movable, Self::Reclaimable, Self::HighAtomic, Self::Isolate];
+
+    /// The number as an index.
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
+    /// The type with that number.
+    pub const fn from_index(index: usize) -> Option<Self> {
+        if index < Self::COUNT { Some(Self::ALL[index]) } else { None }
+    }
+
+    /// Linux's name in `/proc/pagetypeinfo`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Unmovable => "Unmovable",
+            Self::Movable => "Movable",
+            Self::Reclaimable => "Reclaimable",
+            Self::HighAtomic => "HighAtomic",
+            Self::Isolate => "Isolate",
+        }
+    }
+}
+
+impl Gfp {
+    /// The highest zone that satisfies the flags (Linux: `gfp_zone`). `DMA` wins over `DMA32`.
+    pub const fn zone(self) -> ZoneIdx {
+        if self.contains(Self::DMA) {
+            ZoneIdx::Dma
+        } else if self.contains(Self::DMA32) {
+            ZoneIdx::Dma32
+        } else if self.contains(Self::MOVABLE) {
+            ZoneIdx::Movable
+        } else {
+            ZoneIdx::Normal
+        }
+    }
+
+    /// The migratetype of pages allocated with the flags (Linux: `gfp_migratetype`).
+    pub const fn migrate_type(self) -> MigrateType {
+        // MOVABLE is bit 3 and RECLAIMABLE bit 4: together they are the type's number.
+        match (self.bits() >> 3) & 3 {
+            0 => MigrateType::Unmovable,
+            1 => MigrateType::Movable,
+            _ => MigrateType::Reclaimable,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_choose_the_zone() {
+        assert_eq!(Gfp::KERNEL.zone(), ZoneIdx::Normal);
+        assert_eq!((Gfp::KERNEL | Gfp::DMA).zone(), ZoneIdx::Dma);
+        assert_eq!((Gfp::KERNEL | Gfp::DMA32).zone(), ZoneIdx::Dma32);
+        assert_eq!(Gfp::HIGHUSER_MOVABLE.zone(), ZoneIdx::Movable);
+        assert_eq!((Gfp::MOVABLE | Gfp::DMA32).zone(), ZoneIdx::Dma32);
+    }
+
+    #[test]
+    fn flags_choose_the_migratetype() {
+        assert_eq!(Gfp::KERNEL.migrate_type(), MigrateType::Unmovable);
+        assert_eq!(Gfp::HIGHUSER_MOVABLE.migrate_type(), MigrateType::Movable);
+        assert_eq!((Gfp::KERNEL | Gfp::RECLAIMABLE).migrate_type(), MigrateType::Reclaimable);
+    }
+}

@@ -1,0 +1,41 @@
+//! Strata's memory subsystem: memory in layers, from the firmware's memory map up to the page faults of programs.
+//!
+//! It does what Linux 6.1's `mm/` does, with Linux's terms and formulas, and knows nothing of the kernel around it:
+//! what it needs of the machine stands in [`arch`], what it needs of an upper layer is a trait.
+//!
+//! ```text
+//! addr  pfn  order  gfp  id                 the number types
+//!   |
+//! e820 -> memblock -> numa -> sparse        firmware map, early allocator, nodes, sections and vmemmap
+//!                               |
+//!                  page  zone  node         struct Page, zones, watermarks, zonelists
+//!                               |
+//!        percpu   pcp <- buddy -> page_alloc    the page allocator
+//!                               |
+//!                              slub         kmem_cache, kmalloc
+//!                               |
+//!   vma -> fault -> pgtable                 address spaces
+//!                               |
+//!                              stat         counters and the text of /proc files
+//! ```
+#![no_std]
+
+#[cfg(not(target_os = "none"))]
+extern crate std;
+
+pub mod addr;
+
+pub mod gfp;
+pub mod id;
+pub mod order;
+
+
+pub mod pfn;
+
+
+pub use addr::{PAGE_SHIFT, PAGE_SIZE, PhysAddr, PhysRange, VirtAddr};
+pub use gfp::Gfp;
+pub use id::{CpuId, NodeId, SectionNr, ZoneIdx};
+pub use order::Order;
+
+pub use pfn::{Pfn, PfnRange};

@@ -1,0 +1,3 @@
+//! The in-kernel test suites.
+#![no_std]
+#![no_main]
