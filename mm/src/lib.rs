@@ -24,18 +24,21 @@
 extern crate std;
 
 pub mod addr;
+pub mod arch;
 
 pub mod gfp;
 pub mod id;
 pub mod order;
-
+pub mod page;
+pub mod percpu;
 
 pub mod pfn;
-
+pub mod sync;
 
 pub use addr::{PAGE_SHIFT, PAGE_SIZE, PhysAddr, PhysRange, VirtAddr};
 pub use gfp::Gfp;
 pub use id::{CpuId, NodeId, SectionNr, ZoneIdx};
 pub use order::Order;
+pub use page::{Page, PagePtr};
 
 pub use pfn::{Pfn, PfnRange};

@@ -1,0 +1,176 @@
+//! The real machine: x86_64 in long mode, our own page tables or the boot loader's with the same direct map.
+//!
+//! # Invariants
+//! - I1: all RAM is mapped at [`layout::DIRECT_MAP`] before any of `mm` runs, and stays so.
+//! - I2: the GS base points to the CPU's own area, laid out as [`GS_CPU_ID`] and [`GS_HELD_LEVELS`] say, before any of
+//!   `mm` runs on that CPU.
+//! - I3: `mm` runs in ring 0.
+
+use core::arch::asm;
+use core::marker::PhantomData;
+
+use super::layout;
+use crate::addr::{PAGE_SIZE, PhysAddr, VirtAddr};
+use crate::id::CpuId;
+use crate::page::Page;
+use crate::pfn::Pfn;
+
+/// Offset of the CPU's number, a `u32`, in its area.
+const GS_CPU_ID: usize = 8;
+/// Offset of the lock-order checker's `u64` in the CPU's area.
+const GS_HELD_LEVELS: usize = 16;
+
+/// The real machine: everything is where [`layout`] says.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Machine;
+
+impl Machine {
+    /// Where physical address `phys` is mapped (Linux: `__va`).
+    #[inline(always)]
+    pub const fn phys_to_virt(self, phys: PhysAddr) -> *mut u8 {
+        (layout::DIRECT_MAP + phys.as_u64()) as *mut u8
+    }
+
+    /// The physical address behind a pointer into the direct map (Linux: `__pa`).
+    #[inline(always)]
+    pub fn virt_to_phys(self, virt: *const u8) -> PhysAddr {
+        debug_assert!((layout::DIRECT_MAP..layout::DIRECT_MAP_END).contains(&(virt as u64)));
+        PhysAddr::new_truncate(virt as u64 - layout::DIRECT_MAP)
+    }
+
+    /// The `struct Page` of frame `pfn` (Linux: `pfn_to_page`).
+    #[inline(always)]
+    pub const fn page(self, pfn: Pfn) -> *mut Page {
+        (layout::VMEMMAP + pfn.get() * size_of::<Page>() as u64) as *mut Page
+    }
+
+    /// The frame of a `struct Page` (Linux: `page_to_pfn`).
+    #[inline(always)]
+    pub fn pfn_of(self, page: *const Page) -> Pfn {
+        Pfn::new((page as u64 - layout::VMEMMAP) / size_of::<Page>() as u64)
+    }
+}
+
+/// The CPU that runs this.
+#[inline(always)]
+pub fn cpu_id() -> CpuId {
+    let id: u32;
+    // SAFETY: by I2, GS:[8] is the CPU's number.
+    unsafe {
+        asm!("mov {:e}, gs:[{}]", out(reg) id, const GS_CPU_ID, options(nostack, preserves_flags, readonly));
+    }
+    CpuId(id)
+}
+
+/// The lock-order checker's word of this CPU.
+#[inline(always)]
+pub fn held_levels() -> u64 {
+    let levels: u64;
+    // SAFETY: by I2, GS:[16] is the checker's word.
+    unsafe {
+        asm!("mov {}, gs:[{}]", out(reg) levels, const GS_HELD_LEVELS, options(nostack, preserves_flags, readonly));
+    }
+    levels
+}
+
+/// Sets the lock-order checker's word of this CPU.
+#[inline(always)]
+pub fn set_held_levels(levels: u64) {
+    // SAFETY: by I2, GS:[16] is the checker's word, and nobody else's.
+    unsafe {
+        asm!("mov gs:[{}], {}", const GS_HELD_LEVELS, in(reg) levels, options(nostack, preserves_flags));
+    }
+}
+
+/// Interrupts are off on this CPU as long as this lives (Linux: `local_irq_save`).
+#[must_use = "interrupts are enabled again when this is dropped"]
+#[derive(Debug)]
+pub struct IrqGuard {
+    was_enabled: bool,
+    /// Belongs to the CPU it was made on.
+    _not_send: PhantomData<*mut ()>,
+}
+
+impl IrqGuard {
+    /// Turns interrupts off, and back to what they were when dropped.
+    #[inline(always)]
+    pub fn new() -> Self {
+        let was_enabled = irqs_enabled();
+        if was_enabled {
+            // SAFETY: ring 0 (I3); turning interrupts off breaks nobody's assumptions. Not `nomem`: what follows stays
+            // behind it.
+            unsafe { asm!("cli", options(nostack)) };
+        }
+        Self { was_enabled, _not_send: PhantomData }
+    }
+}
+
+impl Default for IrqGuard {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for IrqGuard {
+    #[inline(always)]
+    fn drop(&mut self) {
+        if self.was_enabled {
+            // SAFETY: ring 0 (I3); they were on when the guard was made.
+            unsafe { asm!("sti", options(nostack)) };
+        }
+    }
+}
+
+/// Whether interrupts are on.
+#[inline(always)]
+pub fn irqs_enabled() -> bool {
+    let flags: u64;
+    // SAFETY: reads RFLAGS through the stack.
+    unsafe { asm!("pushfq", "pop {}", out(reg) flags, options(preserves_flags)) };
+    flags & (1 << 9) != 0
+}
+
+/// Zeroes the page at `page`.
+///
+/// # Safety
+/// `page` is page-aligned, mapped writable, and the caller's.
+#[inline]
+pub unsafe fn clear_page(page: *mut u8) {
+    // SAFETY: the caller's page; `rep stosq` writes its 512 words. The direction flag is clear by the ABI.
+    unsafe {
+        asm!("rep stosq", inout("rcx") PAGE_SIZE / 8 => _, inout("rdi") page => _, in("rax") 0u64,
+             options(nostack, preserves_flags));
+    }
+}
+
+/// Copies the page at `from` to the page at `to`.
+///
+/// # Safety
+/// Both are page-aligned, mapped, distinct; `to` is the caller's to write, `from` does not change meanwhile.
+#[inline]
+pub unsafe fn copy_page(to: *mut u8, from: *const u8) {
+    // SAFETY: the caller's pages; `rep movsq` copies their 512 words.
+    unsafe {
+        asm!("rep movsq", inout("rcx") PAGE_SIZE / 8 => _, inout("rdi") to => _, inout("rsi") from => _,
+             options(nostack, preserves_flags));
+    }
+}
+
+/// Drops `addr`'s translation from this CPU's TLB.
+#[inline]
+pub fn flush_tlb_page(addr: VirtAddr) {
+    x86_64::instructions::tlb::flush(addr);
+}
+
+/// Drops all translations but global ones from this CPU's TLB.
+#[inline]
+pub fn flush_tlb_all() {
+    x86_64::instructions::tlb::flush_all();
+}
+
+/// The time stamp counter.
+#[inline]
+pub fn ticks() -> u64 {
+    // SAFETY: every x86_64 CPU has RDTSC, and ring 0 may always use it (I3).
+    unsafe { core::arch::x86_64::_rdtsc() }
+}

@@ -1,0 +1,343 @@
+//! `struct Page`: what the system knows of each page frame, 64 bytes a frame, in the vmemmap.
+//!
+//! ```text
+//!   0         8                                       48         52         56        64
+//!   | flags   | words[0..5]: by the page's state      | type or  | refcount | owner   |
+//!   |         |                                       | mapcount |          |         |
+//!
+//!   flags     63 .. 54   53 .. 51    50 .. 23   22 .. 0
+//!             node       zone        unused     PageFlags
+//! ```
+//!
+//! | state | flags | type | refcount | words |
+//! |---|---|---|---|---|
+//! | not initialised | all zero | 0 | 0 | zero: reads as a bug everywhere |
+//! | reserved (kernel image, holes, boot memory kept) | `RESERVED` | none | 1 | - |
+//! | free, head of a buddy block | none | `Buddy` | 0 | 0, 1: list links; 2: order |
+//! | free, inside a buddy block | none | none | 0 | - |
+//! | free, on a per-CPU list | none | none | 0 | 0, 1: list links |
+//! | allocated | any | none or `Table` | >= 1 | the owner's |
+//! | slab | `SLAB` | none | >= 1 | see `slub` |
+//! | compound head | `HEAD` | | >= 1 | the owner's |
+//! | compound tail | none | none | 0 | 0: head page, with bit 0 set |
+//!
+//! # Invariants
+//! - I1: a [`PagePtr`] points to a `Page` inside the populated vmemmap of a machine that outlives it.
+//! - I2: whoever owns the page (by its state) is the only one to touch `words`; for free pages that is the holder of the
+//!   zone's lock, or the CPU of the per-CPU list.
+//! - I3: while a page is on a list, words 0 and 1 are its links and nothing else writes them.
+//!
+//! # Not here
+//! Who may move a page from one state to another: `buddy`, `pcp`, `slub`, `fault`.
+
+mod flags;
+mod list;
+
+pub use flags::{PageFlags, PageType};
+pub use list::{PageList, PageListIter};
+
+use core::cell::UnsafeCell;
+use core::fmt;
+use core::ops::Deref;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use crate::arch::Machine;
+use crate::id::{NodeId, ZoneIdx};
+use crate::pfn::Pfn;
+
+/// What the system knows of one page frame (Linux: `struct page`).
+#[repr(C, align(64))]
+pub struct Page {
+    flags: AtomicU64,
+    words: [UnsafeCell<u64>; 5],
+    /// `PageType::NONE` (all ones, also "mapped nowhere"), another [`PageType`], or the number of page-table entries
+    /// that map the page, less one.
+    type_or_mapcount: AtomicU32,
+    /// 0: free or a tail page. n: that many users. Reserved pages have 1.
+    refcount: AtomicU32,
+    /// For debugging: who allocated it. 0: not recorded.
+    owner: AtomicU64,
+}
+
+const _: () = assert!(size_of::<Page>() == 64 && align_of::<Page>() == 64);
+
+// SAFETY: `words` is touched by the page's owner only (I2); the rest are atomics.
+unsafe impl Sync for Page {}
+// SAFETY: as above.
+unsafe impl Send for Page {}
+
+const ZONE_SHIFT: u32 = 51;
+const ZONE_MASK: u64 = 7;
+const NODE_SHIFT: u32 = 54;
+const _: () = assert!(crate::id::MAX_NUMNODES <= 1 << (64 - NODE_SHIFT) && ZoneIdx::COUNT <= 8);
+
+impl Page {
+    /// A reserved page of that zone, as boot leaves those that it does not hand to the page allocator
+    /// (Linux: `__init_single_page`, `__SetPageReserved`).
+    pub const fn reserved(node: NodeId, zone: ZoneIdx) -> Self {
+        Self::with(place(node, zone) | PageFlags::RESERVED.bits(), 1)
+    }
+
+    /// A page of that zone that is free but on no list: neither counted nor owned.
+    pub const fn free(node: NodeId, zone: ZoneIdx) -> Self {
+        Self::with(place(node, zone), 0)
+    }
+
+    const fn with(flags: u64, refcount: u32) -> Self {
+        Self {
+            flags: AtomicU64::new(flags),
+            words: [const { UnsafeCell::new(0) }; 5],
+            type_or_mapcount: AtomicU32::new(PageType::NONE.bits()),
+            refcount: AtomicU32::new(refcount),
+            owner: AtomicU64::new(0),
+        }
+    }
+
+    /// The flags, without node and zone.
+    #[inline]
+    pub fn flags(&self) -> PageFlags {
+        PageFlags::from_bits_retain(self.flags.load(Ordering::Relaxed) & PageFlags::all().bits())
+    }
+
+    /// Sets `flags` atomically.
+    #[inline]
+    pub fn set_flags(&self, flags: PageFlags) {
+        self.flags.fetch_or(flags.bits(), Ordering::Relaxed);
+    }
+
+    /// Clears `flags` atomically.
+    #[inline]
+    pub fn clear_flags(&self, flags: PageFlags) {
+        self.flags.fetch_and(!flags.bits(), Ordering::Relaxed);
+    }
+
+    /// Sets `flags` without an atomic operation: for a page whose flags nobody else changes now (Linux: `__SetPage...`).
+    #[inline]
+    pub fn set_flags_owned(&self, flags: PageFlags) {
+        self.flags.store(self.flags.load(Ordering::Relaxed) | flags.bits(), Ordering::Relaxed);
+    }
+
+    /// Clears `flags` without an atomic operation: as [`set_flags_owned`](Self::set_flags_owned).
+    #[inline]
+    pub fn clear_flags_owned(&self, flags: PageFlags) {
+        self.flags.store(self.flags.load(Ordering::Relaxed) & !flags.bits(), Ordering::Relaxed);
+    }
+
+    /// The page's node (Linux: `page_to_nid`).
+    #[inline]
+    pub fn node(&self) -> NodeId {
+        NodeId((self.flags.load(Ordering::Relaxed) >> NODE_SHIFT) as u16)
+    }
+
+    /// The page's zone (Linux: `page_zonenum`).
+    #[inline]
+    pub fn zone(&self) -> ZoneIdx {
+        ZoneIdx::ALL
+            [((self.flags.load(Ordering::Relaxed) >> ZONE_SHIFT) & ZONE_MASK) as usize % ZoneIdx::COUNT]
+    }
+
+    /// How many users the page has.
+    #[inline]
+    pub fn refcount(&self) -> u32 {
+        self.refcount.load(Ordering::Relaxed)
+    }
+
+    /// Sets the count, for a page that nobody else can reach.
+    #[inline]
+    pub fn set_refcount(&self, count: u32) {
+        self.refcount.store(count, Ordering::Relaxed);
+    }
+
+    /// One user more, for a caller that already has the page (Linux: `get_page`).
+    #[inline]
+    pub fn get(&self) {
+        let before = self.refcount.fetch_add(1, Ordering::Relaxed);
+        debug_assert!(before != 0 && before != u32::MAX, "get of a page with {before} users");
+    }
+
+    /// One user less; whether it was the last (Linux: `put_page_testzero`).
+    #[inline]
+    #[must_use = "the last user frees the page"]
+    pub fn put(&self) -> bool {
+        // Release: what this user did to the page happens before its freeing; the fence is its partner.
+        let before = self.refcount.fetch_sub(1, Ordering::Release);
+        debug_assert!(before != 0, "put of a page without users");
+        if before == 1 {
+            core::sync::atomic::fence(Ordering::Acquire);
+        }
+        before == 1
+    }
+
+    /// What kind of page it is, when it is not mapped.
+    #[inline]
+    pub fn page_type(&self) -> PageType {
+        PageType::from_bits(self.type_or_mapcount.load(Ordering::Relaxed))
+    }
+
+    /// Sets the kind.
+    #[inline]
+    pub fn set_page_type(&self, page_type: PageType) {
+        self.type_or_mapcount.store(page_type.bits(), Ordering::Relaxed);
+    }
+
+    /// How many page-table entries map the page (Linux: `page_mapcount`); 0 for pages with a type.
+    #[inline]
+    pub fn mapcount(&self) -> u32 {
+        match self.page_type() {
+            PageType::MAPPED => self.type_or_mapcount.load(Ordering::Relaxed) + 1,
+            _ => 0,
+        }
+    }
+
+    /// One mapping more.
+    #[inline]
+    pub fn add_mapping(&self) {
+        self.type_or_mapcount.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One mapping less; whether it was the last.
+    #[inline]
+    pub fn remove_mapping(&self) -> bool {
+        self.type_or_mapcount.fetch_sub(1, Ordering::Relaxed) == 0
+    }
+
+    /// The word `index` of the state's own words.
+    ///
+    /// # Safety
+    /// The caller owns the page by its state (I2).
+    #[inline(always)]
+    pub(crate) unsafe fn word(&self, index: usize) -> u64 {
+        // SAFETY: nobody else touches the words (I2).
+        unsafe { *self.words[index].get() }
+    }
+
+    /// Sets word `index` of the state's own words.
+    ///
+    /// # Safety
+    /// The caller owns the page by its state (I2), and the page is on no list when `index` is 0 or 1 (I3).
+    #[inline(always)]
+    pub(crate) unsafe fn set_word(&self, index: usize, value: u64) {
+        // SAFETY: nobody else touches the words (I2).
+        unsafe { *self.words[index].get() = value }
+    }
+
+    /// Address of word `index`, for owners that need atomic access to it (slab counters).
+    pub(crate) fn word_ptr(&self, index: usize) -> *mut u64 {
+        self.words[index].get()
+    }
+}
+
+const fn place(node: NodeId, zone: ZoneIdx) -> u64 {
+    (node.0 as u64) << NODE_SHIFT | (zone as u64) << ZONE_SHIFT
+}
+
+impl fmt::Debug for Page {
+    /// Linux's `dump_page` in a line.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "refcount:{} type:{:?} mapcount:{} node:{} zone:{} flags: {:#x}({:?})",
+            self.refcount(),
+            self.page_type(),
+            self.mapcount(),
+            self.node(),
+            self.zone().name(),
+            self.flags.load(Ordering::Relaxed),
+            self.flags()
+        )
+    }
+}
+
+/// A page of the vmemmap: a pointer that can be followed, and compared as identity.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(transparent)]
+pub struct PagePtr(NonNull<Page>);
+
+// SAFETY: `Page` is Sync, and the pointer is only ever followed to share it.
+unsafe impl Send for PagePtr {}
+// SAFETY: as above.
+unsafe impl Sync for PagePtr {}
+
+impl PagePtr {
+    /// The page of frame `pfn`.
+    ///
+    /// # Safety
+    /// The frame's section is populated in the machine's vmemmap (`pfn_valid`), and the page initialised (I1).
+    #[inline(always)]
+    pub unsafe fn new(machine: Machine, pfn: Pfn) -> Self {
+        // SAFETY: the vmemmap is nowhere near address zero.
+        Self(unsafe { NonNull::new_unchecked(machine.page(pfn)) })
+    }
+
+    /// The page at `page`.
+    ///
+    /// # Safety
+    /// As I1 says.
+    #[inline(always)]
+    pub unsafe fn from_raw(page: NonNull<Page>) -> Self {
+        Self(page)
+    }
+
+    /// The pointer itself.
+    #[inline(always)]
+    pub fn as_ptr(self) -> *mut Page {
+        self.0.as_ptr()
+    }
+
+    /// The frame it stands for.
+    #[inline(always)]
+    pub fn pfn(self, machine: Machine) -> Pfn {
+        machine.pfn_of(self.0.as_ptr())
+    }
+}
+
+impl Deref for PagePtr {
+    type Target = Page;
+    #[inline(always)]
+    fn deref(&self) -> &Page {
+        // SAFETY: I1.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl fmt::Debug for PagePtr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "page:{:p} {:?}", self.0, **self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn node_and_zone_survive_all_flags() {
+        let page = Page::reserved(NodeId(1023), ZoneIdx::Device);
+        page.set_flags(PageFlags::all());
+        page.clear_flags(PageFlags::SLAB);
+        assert_eq!((page.node(), page.zone()), (NodeId(1023), ZoneIdx::Device));
+        assert_eq!(page.flags(), PageFlags::all() - PageFlags::SLAB);
+    }
+
+    #[test]
+    fn mappings_are_counted_from_none() {
+        let page = Page::free(NodeId(0), ZoneIdx::Normal);
+        assert_eq!(page.mapcount(), 0);
+        page.add_mapping();
+        page.add_mapping();
+        assert_eq!(page.mapcount(), 2);
+        assert!(!page.remove_mapping());
+        assert!(page.remove_mapping());
+        assert_eq!((page.mapcount(), page.page_type()), (0, PageType::NONE));
+    }
+
+    #[test]
+    fn the_last_put_says_so() {
+        let page = Page::free(NodeId(0), ZoneIdx::Normal);
+        page.set_refcount(1);
+        page.get();
+        assert!(!page.put());
+        assert!(page.put());
+    }
+}
