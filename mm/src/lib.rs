@@ -28,12 +28,15 @@ pub mod arch;
 
 pub mod gfp;
 pub mod id;
+pub mod node;
 pub mod order;
 pub mod page;
 pub mod percpu;
 
 pub mod pfn;
+pub mod sparse;
 pub mod sync;
+pub mod zone;
 
 pub use addr::{PAGE_SHIFT, PAGE_SIZE, PhysAddr, PhysRange, VirtAddr};
 pub use gfp::Gfp;

@@ -1,0 +1,302 @@
+//! A zone: the part of a node's memory that a class of users can take, its limits, counters and free pages.
+//!
+//! ```text
+//! read by every allocation    watermarks, boost, lowmem_reserve | pagesets -> Pcp of each CPU
+//! changed with the lock       free: SpinLock<FreeAreas>
+//! changed by anybody          vm_stat
+//!
+//!           spanned                        managed = present - what boot keeps
+//! start_pfn |-- present --| hole |-- present --|
+//! ```
+//!
+//! # Invariants
+//! - I1: `managed <= present <= spanned`; a zone without present pages spans none.
+//! - I2: `min <= low <= high` of the watermarks.
+//! - I3: `free_pages` counts exactly the pages on the zone's free lists; those on per-CPU lists are not in it.
+//!
+//! # Locking
+//! `free`'s lock (level Zone) guards the free lists, the pageblocks' migratetypes and `NR_FREE_PAGES`. All else is atomics
+//! that boot and sysctls change.
+//!
+//! # Not here
+//! What happens under the lock: [`crate::buddy`]. Per-CPU lists: [`crate::pcp`]. The order of zones: [`crate::node`].
+
+mod free;
+mod stat;
+
+pub use free::{FreeAreas, Pcp};
+pub use stat::ZoneStat;
+
+use core::fmt;
+use core::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
+
+use crate::id::{NodeId, ZoneIdx};
+use crate::percpu::PerCpu;
+use crate::pfn::{Pfn, PfnRange};
+use crate::sparse::Sparse;
+use crate::sync::{Level, SpinLock};
+
+/// A zone's watermarks, lowest first (Linux: `enum zone_watermarks`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Watermark {
+    /// Below it only allocations of high priority succeed.
+    Min = 0,
+    /// Below it kswapd wakes.
+    Low = 1,
+    /// Above it kswapd sleeps.
+    High = 2,
+}
+
+/// A zone (Linux: `struct zone`).
+#[repr(C, align(64))]
+pub struct Zone {
+    watermarks: [AtomicU64; 3],
+    watermark_boost: AtomicU64,
+    lowmem_reserve: [AtomicU64; ZoneIdx::COUNT],
+    pcp_high: AtomicU32,
+    pcp_batch: AtomicU32,
+    stat_threshold: AtomicU32,
+    node: NodeId,
+    idx: ZoneIdx,
+    pagesets: PerCpu<Pcp>,
+    sparse: Sparse,
+    start_pfn: AtomicU64,
+    spanned: AtomicU64,
+    present: AtomicU64,
+    managed: AtomicU64,
+    free: Line<SpinLock<FreeAreas>>,
+    vm_stat: Line<[AtomicI64; ZoneStat::COUNT]>,
+}
+
+/// On cache lines of its own: readers of the zone's limits are not disturbed by writers.
+#[repr(align(64))]
+struct Line<T>(T);
+
+/// Where a zone is and how much it holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Span {
+    /// All frames from the first to the last, holes included.
+    pub pages: PfnRange,
+    /// How many of them are RAM.
+    pub present: u64,
+}
+
+impl Zone {
+    /// A zone with nothing free and all limits zero. `pagesets` has a slot for each possible CPU when `span` is populated.
+    pub fn new(node: NodeId, idx: ZoneIdx, span: Span, sparse: Sparse, pagesets: PerCpu<Pcp>) -> Self {
+        Self {
+            watermarks: [const { AtomicU64::new(0) }; 3],
+            watermark_boost: AtomicU64::new(0),
+            lowmem_reserve: [const { AtomicU64::new(0) }; ZoneIdx::COUNT],
+            // As long as nobody has computed them, a per-CPU list holds nothing (Linux: boot pagesets).
+            pcp_high: AtomicU32::new(0),
+            pcp_batch: AtomicU32::new(1),
+            stat_threshold: AtomicU32::new(0),
+            node,
+            idx,
+            pagesets,
+            sparse,
+            start_pfn: AtomicU64::new(span.pages.start.get()),
+            spanned: AtomicU64::new(span.pages.nr_pages()),
+            present: AtomicU64::new(span.present),
+            managed: AtomicU64::new(0),
+            free: Line(SpinLock::new(Level::Zone, FreeAreas::new())),
+            vm_stat: Line([const { AtomicI64::new(0) }; ZoneStat::COUNT]),
+        }
+    }
+
+    /// Which zone of its node it is.
+    #[inline]
+    pub fn idx(&self) -> ZoneIdx {
+        self.idx
+    }
+
+    /// Its node.
+    #[inline]
+    pub fn node(&self) -> NodeId {
+        self.node
+    }
+
+    /// The section tables, for migratetypes of pageblocks.
+    #[inline]
+    pub fn sparse(&self) -> &Sparse {
+        &self.sparse
+    }
+
+    /// The per-CPU lists.
+    #[inline]
+    pub fn pagesets(&self) -> &PerCpu<Pcp> {
+        &self.pagesets
+    }
+
+    /// The free lists.
+    #[inline]
+    pub fn free(&self) -> &SpinLock<FreeAreas> {
+        &self.free.0
+    }
+
+    /// First frame of the span (Linux: `zone_start_pfn`).
+    #[inline]
+    pub fn start_pfn(&self) -> Pfn {
+        Pfn::new(self.start_pfn.load(Ordering::Relaxed))
+    }
+
+    /// The frames from the first to the last, holes included.
+    #[inline]
+    pub fn span(&self) -> PfnRange {
+        PfnRange { start: self.start_pfn(), end: self.start_pfn() + self.spanned() }
+    }
+
+    /// Frames in the span.
+    #[inline]
+    pub fn spanned(&self) -> u64 {
+        self.spanned.load(Ordering::Relaxed)
+    }
+
+    /// Pages of RAM in the span.
+    #[inline]
+    pub fn present(&self) -> u64 {
+        self.present.load(Ordering::Relaxed)
+    }
+
+    /// Pages that the page allocator has or has given out: `present` less what boot keeps.
+    #[inline]
+    pub fn managed(&self) -> u64 {
+        self.managed.load(Ordering::Relaxed)
+    }
+
+    /// Counts `nr_pages` more as managed: memory that boot gives to the page allocator.
+    pub fn add_managed(&self, nr_pages: u64) {
+        self.managed.fetch_add(nr_pages, Ordering::Relaxed);
+    }
+
+    /// Whether there is RAM in it (Linux: `populated_zone`).
+    #[inline]
+    pub fn is_populated(&self) -> bool {
+        self.present() != 0
+    }
+
+    /// A watermark in pages, boost included (Linux: `wmark_pages`).
+    #[inline]
+    pub fn watermark(&self, which: Watermark) -> u64 {
+        self.watermarks[which as usize].load(Ordering::Relaxed) + self.watermark_boost()
+    }
+
+    /// A watermark in pages, without the boost.
+    pub fn watermark_unboosted(&self, which: Watermark) -> u64 {
+        self.watermarks[which as usize].load(Ordering::Relaxed)
+    }
+
+    /// What is added to the watermarks for now, so that kswapd makes up for fallbacks between migratetypes.
+    #[inline]
+    pub fn watermark_boost(&self) -> u64 {
+        self.watermark_boost.load(Ordering::Relaxed)
+    }
+
+    /// Sets the boost, in pages.
+    pub fn set_watermark_boost(&self, nr_pages: u64) {
+        self.watermark_boost.store(nr_pages, Ordering::Relaxed);
+    }
+
+    /// Sets the watermarks, in pages: min, low, high.
+    pub fn set_watermarks(&self, pages: [u64; 3]) {
+        debug_assert!(pages.is_sorted());
+        for (watermark, pages) in self.watermarks.iter().zip(pages) {
+            watermark.store(pages, Ordering::Relaxed);
+        }
+    }
+
+    /// Pages of this zone kept from allocations that could be served by zone `for_zone` (Linux: `lowmem_reserve`).
+    #[inline]
+    pub fn lowmem_reserve(&self, for_zone: ZoneIdx) -> u64 {
+        self.lowmem_reserve[for_zone.index()].load(Ordering::Relaxed)
+    }
+
+    /// Sets what [`lowmem_reserve`](Self::lowmem_reserve) returns for each zone.
+    pub fn set_lowmem_reserve(&self, pages: [u64; ZoneIdx::COUNT]) {
+        for (reserve, pages) in self.lowmem_reserve.iter().zip(pages) {
+            reserve.store(pages, Ordering::Relaxed);
+        }
+    }
+
+    /// How many pages a CPU's lists may hold before they are drained.
+    #[inline]
+    pub fn pcp_high(&self) -> u32 {
+        self.pcp_high.load(Ordering::Relaxed)
+    }
+
+    /// How many pages move between a CPU's lists and the free lists at a time.
+    #[inline]
+    pub fn pcp_batch(&self) -> u32 {
+        self.pcp_batch.load(Ordering::Relaxed)
+    }
+
+    /// Sets [`pcp_high`](Self::pcp_high) and [`pcp_batch`](Self::pcp_batch).
+    pub fn set_pcp_limits(&self, high: u32, batch: u32) {
+        self.pcp_high.store(high, Ordering::Relaxed);
+        self.pcp_batch.store(batch.max(1), Ordering::Relaxed);
+    }
+
+    /// How far a CPU's part of a counter may be from zero before it is folded in.
+    #[inline]
+    pub fn stat_threshold(&self) -> u32 {
+        self.stat_threshold.load(Ordering::Relaxed)
+    }
+
+    /// Sets [`stat_threshold`](Self::stat_threshold).
+    pub fn set_stat_threshold(&self, threshold: u32) {
+        self.stat_threshold.store(threshold, Ordering::Relaxed);
+    }
+
+    /// Free pages on the zone's lists (I3).
+    #[inline]
+    pub fn nr_free(&self) -> u64 {
+        self.stat(ZoneStat::FreePages)
+    }
+
+    /// A counter's value, at least zero (Linux: `zone_page_state`).
+    #[inline]
+    pub fn stat(&self, stat: ZoneStat) -> u64 {
+        self.vm_stat.0[stat as usize].load(Ordering::Relaxed).max(0) as u64
+    }
+
+    /// Changes a counter atomically.
+    pub fn add_stat(&self, stat: ZoneStat, delta: i64) {
+        self.vm_stat.0[stat as usize].fetch_add(delta, Ordering::Relaxed);
+    }
+
+    /// Changes `NR_FREE_PAGES`, without an atomic read-modify-write: the zone is locked, as `_free` shows.
+    #[inline]
+    pub fn add_free(&self, _free: &mut FreeAreas, delta: i64) {
+        let free = &self.vm_stat.0[ZoneStat::FreePages as usize];
+        free.store(free.load(Ordering::Relaxed) + delta, Ordering::Relaxed);
+    }
+
+    /// Checks I1 and I2.
+    ///
+    /// # Panics
+    /// When they do not hold.
+    pub fn validate(&self) {
+        let (spanned, present, managed) = (self.spanned(), self.present(), self.managed());
+        assert!(managed <= present && present <= spanned, "{self:?}");
+        assert!(present != 0 || spanned == 0, "{self:?}");
+        assert!(self.watermarks.iter().map(|w| w.load(Ordering::Relaxed)).is_sorted(), "{self:?}");
+        assert!(self.nr_free() <= managed, "{self:?}");
+        assert!(present == 0 || self.pagesets.nr_cpus() != 0, "{self:?} has no per-CPU lists");
+    }
+}
+
+impl fmt::Debug for Zone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Zone")
+            .field("node", &self.node)
+            .field("idx", &self.idx)
+            .field("span", &self.span())
+            .field("present", &self.present())
+            .field("managed", &self.managed())
+            .field("watermarks", &self.watermarks)
+            .field("free", &self.nr_free())
+            .finish_non_exhaustive()
+    }
+}
