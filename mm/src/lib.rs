@@ -25,6 +25,8 @@ extern crate std;
 
 pub mod addr;
 pub mod arch;
+#[deny(unsafe_code)]
+pub mod e820;
 
 pub mod gfp;
 pub mod id;
