@@ -37,6 +37,7 @@ pub mod percpu;
 
 pub mod pfn;
 pub mod sparse;
+pub mod stat;
 pub mod sync;
 pub mod zone;
 
