@@ -25,14 +25,15 @@ extern crate std;
 
 pub mod addr;
 pub mod arch;
+pub mod buddy;
 #[deny(unsafe_code)]
 pub mod e820;
-
 pub mod gfp;
 pub mod id;
 pub mod node;
 pub mod order;
 pub mod page;
+pub mod pcp;
 pub mod percpu;
 
 pub mod pfn;

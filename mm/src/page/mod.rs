@@ -13,9 +13,9 @@
 //! |---|---|---|---|---|
 //! | not initialised | all zero | 0 | 0 | zero: reads as a bug everywhere |
 //! | reserved (kernel image, holes, boot memory kept) | `RESERVED` | none | 1 | - |
-//! | free, head of a buddy block | none | `Buddy` | 0 | 0, 1: list links; 2: order |
+//! | free, head of a buddy block | none | `Buddy` | 0 | 0, 1: list links; 2: order; 3: migratetype of the list |
 //! | free, inside a buddy block | none | none | 0 | - |
-//! | free, on a per-CPU list | none | none | 0 | 0, 1: list links |
+//! | free, on a per-CPU list | none | none | 0 | 0, 1: list links; 3: migratetype |
 //! | allocated | any | none or `Table` | >= 1 | the owner's |
 //! | slab | `SLAB` | none | >= 1 | see `slub` |
 //! | compound head | `HEAD` | | >= 1 | the owner's |
@@ -135,6 +135,23 @@ impl Page {
     pub fn zone(&self) -> ZoneIdx {
         ZoneIdx::ALL
             [((self.flags.load(Ordering::Relaxed) >> ZONE_SHIFT) & ZONE_MASK) as usize % ZoneIdx::COUNT]
+    }
+
+    /// Node and zone as one number, eight for each node: an index into a table of all zones of the machine.
+    #[inline(always)]
+    pub fn zone_key(&self) -> usize {
+        (self.flags.load(Ordering::Relaxed) >> ZONE_SHIFT) as usize
+    }
+
+    /// Whether both pages are of the same zone of the same node.
+    #[inline(always)]
+    pub fn same_zone(&self, other: &Self) -> bool {
+        self.zone_key() == other.zone_key()
+    }
+
+    /// The number that [`zone_key`](Self::zone_key) has for pages of that zone.
+    pub const fn key_of(node: NodeId, zone: ZoneIdx) -> usize {
+        (place(node, zone) >> ZONE_SHIFT) as usize
     }
 
     /// How many users the page has.

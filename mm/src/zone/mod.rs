@@ -21,16 +21,16 @@
 //! # Not here
 //! What happens under the lock: [`crate::buddy`]. Per-CPU lists: [`crate::pcp`]. The order of zones: [`crate::node`].
 
-mod free;
 mod stat;
 
-pub use free::{FreeAreas, Pcp};
 pub use stat::ZoneStat;
 
 use core::fmt;
 use core::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 
+use crate::buddy::FreeAreas;
 use crate::id::{NodeId, ZoneIdx};
+use crate::pcp::Pcp;
 use crate::percpu::PerCpu;
 use crate::pfn::{Pfn, PfnRange};
 use crate::sparse::Sparse;
@@ -101,7 +101,7 @@ impl Zone {
             spanned: AtomicU64::new(span.pages.nr_pages()),
             present: AtomicU64::new(span.present),
             managed: AtomicU64::new(0),
-            free: Line(SpinLock::new(Level::Zone, FreeAreas::new())),
+            free: Line(SpinLock::new(Level::Zone, FreeAreas::new(sparse.machine(), span.pages))),
             vm_stat: Line([const { AtomicI64::new(0) }; ZoneStat::COUNT]),
         }
     }

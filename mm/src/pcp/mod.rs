@@ -1,0 +1,247 @@
+//! Per-CPU lists of free pages: what one CPU takes from and gives back to a zone without its lock.
+//!
+//! ```text
+//!                 Unmovable  Movable  Reclaimable
+//! order 0             o-o-o     o          .         count = pages on all lists
+//! orders 1-3, 9       ...                            list empty: refill `batch` pages from the buddy, one lock
+//!                                                    count reaches high: give the oldest back, one lock
+//! ```
+//! Pages here are not in `NR_FREE_PAGES`; the zone's watermarks were checked when they were taken from the buddy.
+//!
+//! # Invariants
+//! - C1: `count` is the sum of the blocks' pages on all lists.
+//! - C2: blocks on the lists have refcount 0, type `NONE`, no flags, and word 3 of their first page has the migratetype as
+//!   which the buddy gets them back.
+//!
+//! # Locking
+//! None: a `Pcp` is one slot of a [`PerCpu`](crate::percpu::PerCpu), touched by its CPU with interrupts off.
+//!
+//! # Not here
+//! When to refill and what the buddy does (`page_alloc`, `buddy`); how `batch` and `high` follow from a zone's size
+//! (`zone`).
+#![deny(unsafe_code)]
+
+#[allow(unsafe_code, reason = "follows the links of lists")]
+mod list;
+
+mod events;
+
+pub use events::{EventCounts, Events};
+
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use list::PcpList;
+
+use crate::buddy::{FreeBlock, noted_migrate_type};
+use crate::gfp::MigrateType;
+use crate::order::{Order, PAGEBLOCK_ORDER};
+
+/// The largest of the small orders with lists (Linux: `PAGE_ALLOC_COSTLY_ORDER`).
+pub const COSTLY_ORDER: u8 = 3;
+/// Orders with lists: 0 to [`COSTLY_ORDER`], and a pageblock's.
+const NR_ORDERS: usize = COSTLY_ORDER as usize + 2;
+
+/// One of the lists: an order that has lists, and a type.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ListIdx(u8);
+
+impl ListIdx {
+    /// How many there are (Linux: `NR_PCP_LISTS`, which has one for all types of the largest order; here each type has its
+    /// own, so that an unmovable block never comes from a movable pageblock).
+    pub const COUNT: usize = NR_ORDERS * MigrateType::PCP_COUNT;
+
+    /// The list for blocks of that order and type; `None` when there is none (Linux: `order_to_pindex`).
+    #[inline(always)]
+    pub const fn new(order: Order, migrate_type: MigrateType) -> Option<Self> {
+        let row = if order.get() <= COSTLY_ORDER {
+            order.get()
+        } else if order.get() == PAGEBLOCK_ORDER.get() {
+            COSTLY_ORDER + 1
+        } else {
+            return None;
+        };
+        if migrate_type as usize >= MigrateType::PCP_COUNT {
+            return None;
+        }
+        Some(Self(row * MigrateType::PCP_COUNT as u8 + migrate_type as u8))
+    }
+
+    /// The order of the list's blocks (Linux: `pindex_to_order`).
+    #[inline]
+    pub const fn order(self) -> Order {
+        let row = self.0 / MigrateType::PCP_COUNT as u8;
+        match Order::new(row) {
+            Some(order) if row <= COSTLY_ORDER => order,
+            _ => PAGEBLOCK_ORDER,
+        }
+    }
+
+    /// Where [`Pcp::pop_oldest`] starts to empty all lists.
+    pub const FIRST: Self = Self(0);
+
+    fn next(self) -> Self {
+        Self((self.0 + 1) % Self::COUNT as u8)
+    }
+
+    #[inline(always)]
+    const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// One CPU's lists of one zone (Linux: `struct per_cpu_pages`). The first cache line is all that an order-0 fast path
+/// touches of the lists.
+#[derive(Debug, Default)]
+#[repr(C, align(64))]
+pub struct Pcp {
+    /// Written by its CPU only; others read it for `/proc/zoneinfo`.
+    count: AtomicU32,
+    /// Grows while pages are only freed, so that more go back at once (Linux: `free_factor`).
+    free_factor: u32,
+    lists: [PcpList; ListIdx::COUNT],
+    /// What this CPU did.
+    pub events: Events,
+}
+
+const _: () =
+    assert!(core::mem::offset_of!(Pcp, lists) + MigrateType::PCP_COUNT * size_of::<PcpList>() <= 64);
+
+/// How much the lists may hold, as the zone says: from `high` pages on some are given back; `batch` pages move at a
+/// time. Before boot has computed them `high` is 0 and `batch` 1, which keeps nothing back (Linux: `boot_pageset`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Pages on all lists of a CPU.
+    pub high: u32,
+    /// Pages to move at once.
+    pub batch: u32,
+}
+
+impl Pcp {
+    /// Empty lists.
+    pub const fn new() -> Self {
+        Self {
+            count: AtomicU32::new(0),
+            free_factor: 0,
+            lists: [const { PcpList::new() }; ListIdx::COUNT],
+            events: Events::new(),
+        }
+    }
+
+    /// Pages on the lists.
+    #[inline(always)]
+    pub fn count(&self) -> u32 {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    #[inline(always)]
+    fn add_count(&self, nr_pages: u32) -> u32 {
+        let count = self.count().wrapping_add(nr_pages);
+        self.count.store(count, Ordering::Relaxed);
+        count
+    }
+
+    /// Takes the block of a list that was put there last.
+    #[inline(always)]
+    pub fn pop(&mut self, list: ListIdx, order: Order) -> Option<FreeBlock> {
+        debug_assert_eq!(order, list.order());
+        let block = self.lists[list.index()].pop(order)?;
+        self.add_count((order.nr_pages() as u32).wrapping_neg());
+        self.free_factor >>= 1;
+        Some(block)
+    }
+
+    /// Puts a block on its list, where it is taken next. `high` is the limit on the lists' pages.
+    #[inline(always)]
+    pub fn push(&mut self, list: ListIdx, block: FreeBlock, high: u32) -> Fill {
+        let order = block.order();
+        debug_assert_eq!(order, list.order());
+        self.lists[list.index()].push(block);
+        let count = self.add_count(order.nr_pages() as u32);
+        if count < high && (self.free_factor == 0 || order == Order::ZERO) {
+            Fill::Below
+        } else {
+            Fill::Check
+        }
+    }
+
+    /// How many pages to give back now, with [`pop_oldest`](Self::pop_oldest), after a push of `order` said
+    /// [`Fill::Check`] (Linux: `nr_pcp_free`). Many frees without allocations between them give back twice as many each
+    /// time. A block of several pages among them shows that larger blocks come free: all goes back, so that they merge.
+    #[cold]
+    pub fn surplus(&mut self, order: Order, limits: Limits) -> u32 {
+        let small_block = (1..=COSTLY_ORDER).contains(&order.get());
+        if self.free_factor > 0 && small_block {
+            return self.count();
+        }
+        if self.count() < limits.high {
+            return 0;
+        }
+        if limits.high < limits.batch {
+            return 1;
+        }
+        let most = limits.high - limits.batch;
+        let wanted = u64::from(limits.batch) << self.free_factor;
+        if wanted < u64::from(most) {
+            self.free_factor += 1;
+        }
+        wanted.min(u64::from(most)).max(u64::from(limits.batch)) as u32
+    }
+
+    /// Puts a block behind the others of its list: one of a refill.
+    #[inline]
+    pub fn refill(&mut self, list: ListIdx, block: FreeBlock) {
+        debug_assert_eq!(block.order(), list.order());
+        self.add_count(block.order().nr_pages() as u32);
+        self.lists[list.index()].push_last(block);
+    }
+
+    /// Takes the oldest block of `at`, or of the next list that has one, to be given back as the type that comes with it;
+    /// `at` is then where to go on. `None` when all lists are empty (Linux: `free_pcppages_bulk`).
+    #[inline]
+    pub fn pop_oldest(&mut self, at: &mut ListIdx) -> Option<(FreeBlock, MigrateType)> {
+        for _ in 0..ListIdx::COUNT {
+            let order = at.order();
+            if let Some(block) = self.lists[at.index()].pop_last(order) {
+                self.add_count((order.nr_pages() as u32).wrapping_neg());
+                let migrate_type = noted_migrate_type(&block).unwrap_or(MigrateType::Movable);
+                return Some((block, migrate_type));
+            }
+            *at = at.next();
+        }
+        None
+    }
+
+    /// Checks C1 and C2.
+    ///
+    /// # Panics
+    /// When one does not hold.
+    pub fn validate(&self) {
+        let mut count = 0;
+        for index in 0..ListIdx::COUNT {
+            let list = ListIdx(index as u8);
+            for page in self.lists[index].iter() {
+                let wrong = crate::buddy::why_not_free(&page, crate::page::PageFlags::CHECK_AT_PREP);
+                assert_eq!(wrong, None, "{page:?} on a per-CPU list");
+                count += list.order().nr_pages() as u32;
+            }
+        }
+        assert_eq!(self.count(), count, "pages on per-CPU lists");
+    }
+}
+
+impl Limits {
+    /// How many blocks to take from the buddy for a list that is empty (Linux: `__rmqueue_pcplist`).
+    pub fn refill_blocks(self, order: Order) -> u32 {
+        if self.batch > 1 { (self.batch >> order.get()).max(2) } else { 1 }
+    }
+}
+
+/// Whether the lists hold too much after a push.
+#[must_use = "the lists may be too full"]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fill {
+    /// No.
+    Below,
+    /// Perhaps: ask [`Pcp::surplus`].
+    Check,
+}
