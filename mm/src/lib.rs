@@ -37,6 +37,7 @@ pub mod pcp;
 pub mod percpu;
 
 pub mod pfn;
+pub mod pgtable;
 pub mod sparse;
 pub mod stat;
 pub mod sync;

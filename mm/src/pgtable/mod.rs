@@ -1,0 +1,35 @@
+//! Page tables of x86_64: four levels, one walker for all of them.
+//!
+//! ```text
+//! level   the levels and how they cut a range of addresses
+//! entry   an entry and its flags; Prot: what a leaf may allow, never write and execute at once
+//! table   512 entries in a frame; TableSource: where frames come from
+//! tree    the root; walking down; splitting large pages
+//! map     map_range, unmap_range, protect_range; what must be flushed and freed afterwards
+//! walk    every mapped page; W^X and stray-mapping checks
+//! direct  which physical memory the direct map covers
+//! ```
+//!
+//! # Locking
+//! None of its own: changing takes `&mut PageTable`. The MMU changes the bits `ACCESSED` and `DIRTY` behind our back, so
+//! entries are atomic. The kernel's tree stands behind a lock of `Level::KernelMap`, a process's behind its address
+//! space's lock.
+
+mod direct;
+mod entry;
+mod level;
+mod map;
+mod table;
+mod tree;
+mod walk;
+
+pub use direct::direct_map_ranges;
+pub use entry::{Access, Cache, Entry, EntryFlags, Prot};
+pub use level::{ENTRIES, Level, PageSize, VirtRange};
+pub use map::{Changed, LocalTlb, PageCounts, Prune, Removed, Tlb, Unmapped};
+pub use table::{OutOfMemory, TableList, TableSource};
+pub use tree::{MapError, PageTable, Translation};
+pub use walk::{Leaf, StrayMapping, WxReport, WxViolation};
+
+#[cfg(test)]
+mod tests;
