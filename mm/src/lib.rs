@@ -30,6 +30,8 @@ pub mod buddy;
 pub mod e820;
 pub mod gfp;
 pub mod id;
+#[deny(unsafe_code)]
+pub mod memblock;
 pub mod node;
 pub mod order;
 pub mod page;

@@ -1,0 +1,394 @@
+//! The early allocator: all memory, and what of it is reserved, as two sorted arrays of ranges.
+//!
+//! ```text
+//! memory    |=====node 0=====|      |=======node 1=======|
+//! reserved     |kernel|                              |arr|
+//! free      |==|      |======|      |================|        memory less reserved; taken from the top
+//! ```
+//!
+//! It serves boot until the page allocator stands, and gives it what is free then. Its arrays start in storage of the
+//! caller and double, in memory taken from itself, once [`Memblock::allow_resize`] said where memory is mapped.
+//!
+//! # Invariants
+//! - I1: both arrays hold the invariants of [`regions`].
+//! - I2: memory in `memory` and not in `reserved` below the limit is nobody's, and mapped by `machine` for `'a` if there
+//!   is one. Whoever called [`Memblock::allow_resize`] promised this for each later change too.
+//!
+//! # Not here
+//! Which ranges are memory ([`e820`](crate::e820)) and on which node (`numa`).
+
+mod alloc;
+mod dump;
+mod grow;
+mod iter;
+mod regions;
+#[cfg(test)]
+#[allow(unsafe_code)]
+mod tests;
+
+pub use alloc::{Direction, OnNode, Request};
+pub use iter::{FreeRange, FreeRangesDown, FreeRangesUp};
+pub use regions::{Flags, Region};
+
+use core::panic::Location;
+
+use crate::addr::{PAGE_SIZE, PHYS_LIMIT, PhysRange};
+use crate::arch::Machine;
+use crate::e820;
+use crate::id::NodeId;
+use regions::Regions;
+
+/// Everything that can be addressed: for operations on all regions.
+pub const ALL: PhysRange = match PhysRange::new(0, PHYS_LIMIT) {
+    Some(r) => r,
+    None => unreachable!(),
+};
+
+/// The range of `size_bytes` bytes from `base`, cut off at the end of the address space (Linux: `memblock_cap_size`).
+pub fn capped(base: u64, size_bytes: u64) -> PhysRange {
+    let base = base.min(PHYS_LIMIT);
+    PhysRange::from_size(base, size_bytes.min(PHYS_LIMIT - base)).unwrap_or(Region::EMPTY.range)
+}
+
+/// Why an operation failed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Error {
+    /// An array is full and cannot grow.
+    Full,
+    /// No free range satisfies the request.
+    NoMemory,
+    /// A size of zero, or an alignment that is not a power of two.
+    BadRequest,
+    /// The request needs memory that the kernel can touch, but nobody said where it is mapped.
+    NotMapped,
+}
+
+/// One of the two arrays.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Array {
+    Memory,
+    Reserved,
+}
+
+/// Whether operations are logged (`memblock=debug`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Debug {
+    /// No.
+    #[default]
+    Off,
+    /// Each one, with its caller; and [`Memblock::dump_all`] prints.
+    On,
+}
+
+/// The early allocator (Linux: `struct memblock`).
+///
+/// One CPU uses it, with nothing else running: `&mut self` is the lock.
+#[derive(Debug)]
+pub struct Memblock<'a> {
+    memory: Regions<'a>,
+    reserved: Regions<'a>,
+    machine: Option<Machine>,
+    direction: Direction,
+    limit: u64,
+    avoid: Flags,
+    has_mirror: bool,
+    debug: Debug,
+}
+
+impl<'a> Memblock<'a> {
+    /// An empty one with these slots (Linux: 128 each) for memory and reserved ranges.
+    pub fn new(memory: &'a mut [Region], reserved: &'a mut [Region]) -> Self {
+        Self {
+            memory: Regions::new(memory),
+            reserved: Regions::new(reserved),
+            machine: None,
+            direction: Direction::TopDown,
+            limit: PHYS_LIMIT,
+            avoid: Flags::NOMAP.union(Flags::DRIVER_MANAGED),
+            has_mirror: false,
+            debug: Debug::Off,
+        }
+    }
+
+    /// Turns the log of operations on or off.
+    pub fn set_debug(&mut self, debug: Debug) {
+        self.debug = debug;
+    }
+
+    /// From where allocations are taken (Linux: `memblock_set_bottom_up`).
+    pub fn set_direction(&mut self, direction: Direction) {
+        self.direction = direction;
+    }
+
+    /// Allocations end below this address (Linux: `memblock_set_current_limit`): the end of what is mapped.
+    pub fn set_current_limit(&mut self, limit: u64) {
+        self.limit = limit.min(PHYS_LIMIT);
+    }
+
+    /// No allocation comes from memory that can be unplugged (Linux: `movable_node`).
+    pub fn avoid_hotplug(&mut self) {
+        self.avoid |= Flags::HOTPLUG;
+    }
+
+    /// Adds memory of no node yet (Linux: `memblock_add`). What is memory already keeps its node and flags.
+    ///
+    /// # Errors
+    /// [`Error::Full`]; nothing is added then.
+    #[track_caller]
+    pub fn add(&mut self, range: PhysRange) -> Result<(), Error> {
+        self.trace("memblock_add", range, Location::caller());
+        self.add_range(Array::Memory, range, None, Flags::empty())
+    }
+
+    /// Adds memory of a node (Linux: `memblock_add_node`). What is memory already keeps its node and flags.
+    ///
+    /// # Errors
+    /// [`Error::Full`]; nothing is added then.
+    #[track_caller]
+    pub fn add_node(&mut self, range: PhysRange, node: NodeId, flags: Flags) -> Result<(), Error> {
+        self.trace_add_node(range, node, flags, Location::caller());
+        self.add_range(Array::Memory, range, Some(node), flags)
+    }
+
+    /// Adds the usable memory of a sanitised firmware map, reserves what EFI set apart, drops parts of pages (Linux:
+    /// `e820__memblock_setup`).
+    ///
+    /// # Errors
+    /// [`Error::Full`]; part of the map may have been added.
+    pub fn add_usable(&mut self, map: &e820::Map<'_>) -> Result<(), Error> {
+        for entry in map.entries() {
+            match entry.kind {
+                e820::Kind::SOFT_RESERVED => self.reserve(entry.range)?,
+                e820::Kind::RAM => self.add(entry.range)?,
+                _ => {}
+            }
+        }
+        self.trim_memory(PAGE_SIZE as u64);
+        self.dump_all();
+        Ok(())
+    }
+
+    /// Takes memory away (Linux: `memblock_remove`). It stays reserved where it is.
+    ///
+    /// # Errors
+    /// [`Error::Full`] when a region would have to be cut in two; nothing is removed then.
+    #[track_caller]
+    pub fn remove(&mut self, range: PhysRange) -> Result<(), Error> {
+        self.trace("memblock_remove", range, Location::caller());
+        self.remove_range(Array::Memory, range)
+    }
+
+    /// Reserves a range, memory or not (Linux: `memblock_reserve`).
+    ///
+    /// # Errors
+    /// [`Error::Full`]; nothing is reserved then.
+    #[track_caller]
+    pub fn reserve(&mut self, range: PhysRange) -> Result<(), Error> {
+        self.trace("memblock_reserve", range, Location::caller());
+        self.add_range(Array::Reserved, range, None, Flags::empty())
+    }
+
+    /// Makes a range free again, also one that no allocation returned (Linux: `memblock_phys_free`).
+    ///
+    /// # Errors
+    /// [`Error::Full`] when a region would have to be cut in two; nothing is freed then.
+    #[track_caller]
+    pub fn free(&mut self, range: PhysRange) -> Result<(), Error> {
+        self.trace("memblock_phys_free", range, Location::caller());
+        self.remove_range(Array::Reserved, range)
+    }
+
+    /// Sets the node of the memory in `range`, or of none for `None` (Linux: `memblock_set_node`).
+    ///
+    /// # Errors
+    /// [`Error::Full`] when a region would have to be cut; nothing changes then.
+    pub fn set_node(&mut self, range: PhysRange, node: Option<NodeId>) -> Result<(), Error> {
+        self.change(Array::Memory, range, |r| r.node = node)
+    }
+
+    /// Sets the node of the reserved regions in `range` (Linux: `memblock_set_node` on `memblock.reserved`).
+    ///
+    /// # Errors
+    /// [`Error::Full`] when a region would have to be cut; nothing changes then.
+    pub fn set_reserved_node(&mut self, range: PhysRange, node: Option<NodeId>) -> Result<(), Error> {
+        self.change(Array::Reserved, range, |r| r.node = node)
+    }
+
+    /// Sets flags on the memory in `range` (Linux: `memblock_mark_hotplug`, `_mirror`, `_nomap`).
+    ///
+    /// # Errors
+    /// [`Error::Full`] when a region would have to be cut; nothing changes then.
+    pub fn mark(&mut self, range: PhysRange, flags: Flags) -> Result<(), Error> {
+        self.change(Array::Memory, range, |r| r.flags |= flags)?;
+        self.has_mirror |= flags.contains(Flags::MIRROR);
+        Ok(())
+    }
+
+    /// Clears flags on the memory in `range` (Linux: `memblock_clear_hotplug`, `_nomap`).
+    ///
+    /// # Errors
+    /// [`Error::Full`] when a region would have to be cut; nothing changes then.
+    pub fn clear(&mut self, range: PhysRange, flags: Flags) -> Result<(), Error> {
+        self.change(Array::Memory, range, |r| r.flags -= flags)
+    }
+
+    /// Shrinks each region of memory to multiples of `align`, a power of two (Linux: `memblock_trim_memory`).
+    pub fn trim_memory(&mut self, align: u64) {
+        self.memory.trim(align);
+    }
+
+    /// Keeps the first `limit` bytes of memory, and drops memory and reservations above the address where they end
+    /// (Linux: `memblock_enforce_memory_limit`). Nothing happens when there is less.
+    ///
+    /// # Errors
+    /// [`Error::Full`] when a region would have to be cut.
+    pub fn enforce_memory_limit(&mut self, limit_bytes: u64) -> Result<(), Error> {
+        let mut left = limit_bytes;
+        let cut = self.memory.as_slice().iter().find_map(|r| {
+            let at = (left <= r.range.len_bytes()).then(|| r.range.start() + left);
+            left = left.saturating_sub(r.range.len_bytes());
+            at
+        });
+        let Some(above) = cut.filter(|_| limit_bytes > 0).and_then(|at| PhysRange::new(at, PHYS_LIMIT))
+        else {
+            return Ok(());
+        };
+        self.remove_range(Array::Memory, above)?;
+        self.remove_range(Array::Reserved, above)
+    }
+
+    /// Keeps only the memory and reservations inside `range`, and memory that is not mapped anyway (Linux:
+    /// `memblock_cap_memory_range`). An empty range changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::Full`] when a region would have to be cut.
+    pub fn cap_memory_range(&mut self, range: PhysRange) -> Result<(), Error> {
+        if range.is_empty() {
+            return Ok(());
+        }
+        let outside = [PhysRange::new(0, range.start()), PhysRange::new(range.end(), PHYS_LIMIT)];
+        for part in outside.into_iter().flatten() {
+            while let Some(mapped) = self.first_mapped_in(part) {
+                self.remove_range(Array::Memory, mapped)?;
+            }
+            self.remove_range(Array::Reserved, part)?;
+        }
+        Ok(())
+    }
+
+    fn first_mapped_in(&self, range: PhysRange) -> Option<PhysRange> {
+        let mapped = self.memory.as_slice().iter().filter(|r| !r.flags.contains(Flags::NOMAP));
+        mapped.filter_map(|r| r.range.intersect(range)).next()
+    }
+
+    /// Whether `addr` is memory (Linux: `memblock_is_memory`). O(log n), as all look-ups.
+    pub fn is_memory(&self, addr: u64) -> bool {
+        self.memory.search(addr).is_some()
+    }
+
+    /// Whether `addr` is memory in the direct map (Linux: `memblock_is_map_memory`).
+    pub fn is_map_memory(&self, addr: u64) -> bool {
+        self.memory.search(addr).is_some_and(|r| !r.flags.contains(Flags::NOMAP))
+    }
+
+    /// Whether `addr` is reserved (Linux: `memblock_is_reserved`).
+    pub fn is_reserved(&self, addr: u64) -> bool {
+        self.reserved.search(addr).is_some()
+    }
+
+    /// Whether all of `range` lies in one region of memory (Linux: `memblock_is_region_memory`).
+    pub fn is_region_memory(&self, range: PhysRange) -> bool {
+        self.memory.search(range.start()).is_some_and(|r| r.range.end() >= range.end())
+    }
+
+    /// Whether a byte of `range` is reserved (Linux: `memblock_is_region_reserved`).
+    pub fn is_region_reserved(&self, range: PhysRange) -> bool {
+        self.reserved.overlaps(range)
+    }
+
+    /// Whether a byte of `range` is memory (Linux: `memblock_overlaps_region` on `memblock.memory`).
+    pub fn overlaps_memory(&self, range: PhysRange) -> bool {
+        self.memory.overlaps(range)
+    }
+
+    /// The node of the memory at `addr`, once it is known (Linux: `memblock_search_pfn_nid`).
+    pub fn node_of(&self, addr: u64) -> Option<NodeId> {
+        self.memory.search(addr)?.node
+    }
+
+    /// The regions of memory, ascending.
+    pub fn memory(&self) -> &[Region] {
+        self.memory.as_slice()
+    }
+
+    /// The reserved regions, ascending.
+    pub fn reserved(&self) -> &[Region] {
+        self.reserved.as_slice()
+    }
+
+    /// Bytes of memory, less than Linux's `memblock_phys_mem_size` by what [`trim_memory`](Self::trim_memory) cut off.
+    pub fn memory_bytes(&self) -> u64 {
+        self.memory.bytes()
+    }
+
+    /// Bytes reserved (Linux: `memblock_reserved_size`).
+    pub fn reserved_bytes(&self) -> u64 {
+        self.reserved.bytes()
+    }
+
+    /// First byte of memory, 0 when there is none (Linux: `memblock_start_of_DRAM`).
+    pub fn start_of_dram(&self) -> u64 {
+        self.memory().first().map_or(0, |r| r.range.start())
+    }
+
+    /// One past the last byte of memory, 0 when there is none (Linux: `memblock_end_of_DRAM`).
+    pub fn end_of_dram(&self) -> u64 {
+        self.memory().last().map_or(0, |r| r.range.end())
+    }
+
+    /// Where arrays sit that were allocated from memblock itself: to be freed after the hand-over (Linux:
+    /// `memblock_discard`).
+    pub fn own_arrays(&self) -> impl Iterator<Item = PhysRange> {
+        [self.memory.own, self.reserved.own].into_iter().flatten()
+    }
+
+    /// Panics when an invariant does not hold.
+    pub fn validate(&self) {
+        self.memory.validate();
+        self.reserved.validate();
+        for own in self.own_arrays() {
+            assert!(self.is_region_reserved(own), "an array in memory that is free");
+        }
+    }
+
+    fn array(&mut self, array: Array) -> &mut Regions<'a> {
+        match array {
+            Array::Memory => &mut self.memory,
+            Array::Reserved => &mut self.reserved,
+        }
+    }
+
+    fn add_range(
+        &mut self,
+        array: Array,
+        range: PhysRange,
+        node: Option<NodeId>,
+        flags: Flags,
+    ) -> Result<(), Error> {
+        self.make_room(array, range, |regions| regions.nr_gaps(range))?;
+        self.array(array).add(range, node, flags);
+        Ok(())
+    }
+
+    fn remove_range(&mut self, array: Array, range: PhysRange) -> Result<(), Error> {
+        self.make_room(array, range, |regions| regions.nr_cuts(range))?;
+        self.array(array).remove_range(range);
+        Ok(())
+    }
+
+    fn change(&mut self, array: Array, range: PhysRange, f: impl FnMut(&mut Region)) -> Result<(), Error> {
+        self.make_room(array, range, |regions| regions.nr_cuts(range))?;
+        self.array(array).change(range, f);
+        Ok(())
+    }
+}
