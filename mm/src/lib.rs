@@ -35,6 +35,7 @@ pub mod memblock;
 pub mod node;
 pub mod order;
 pub mod page;
+pub mod page_alloc;
 pub mod pcp;
 pub mod percpu;
 

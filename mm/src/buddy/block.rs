@@ -68,15 +68,11 @@ impl FreeBlock {
         self.order
     }
 
-    /// Page `nr` of the block.
-    ///
-    /// # Panics
-    /// When the block is smaller.
+    /// All its pages.
     #[inline]
-    pub fn nth(&self, nr: u64) -> PagePtr {
-        assert!(nr < self.order.nr_pages());
-        // SAFETY: within the block (B1).
-        unsafe { later(self.page, nr) }
+    pub fn pages(&self) -> &[Page] {
+        // SAFETY: our own block (B1), contiguous in the vmemmap of its section; what changes in a page is atomic or a cell.
+        unsafe { core::slice::from_raw_parts(self.page.as_ptr(), self.order.nr_pages() as usize) }
     }
 
     /// Both halves, the lower first; the block itself when it is a single page.

@@ -154,6 +154,16 @@ impl Page {
         (place(node, zone) >> ZONE_SHIFT) as usize
     }
 
+    /// Flags with node and zone, type or mapcount, and refcount as they are: to check many pages in few instructions.
+    #[inline(always)]
+    pub(crate) fn raw_state(&self) -> (u64, u32, u32) {
+        (
+            self.flags.load(Ordering::Relaxed),
+            self.type_or_mapcount.load(Ordering::Relaxed),
+            self.refcount.load(Ordering::Relaxed),
+        )
+    }
+
     /// How many users the page has.
     #[inline]
     pub fn refcount(&self) -> u32 {

@@ -133,6 +133,16 @@ impl Pcp {
         self.count.load(Ordering::Relaxed)
     }
 
+    /// The same for another CPU's lists, which that CPU may be working on.
+    ///
+    /// # Safety
+    /// `pcp` points to a living `Pcp`.
+    #[allow(unsafe_code, reason = "reads an atomic of a slot that may be in use")]
+    pub(crate) unsafe fn peek_count(pcp: *const Self) -> u32 {
+        // SAFETY: the caller's pointer; only the atomic is read.
+        unsafe { (*core::ptr::addr_of!((*pcp).count)).load(Ordering::Relaxed) }
+    }
+
     #[inline(always)]
     fn add_count(&self, nr_pages: u32) -> u32 {
         let count = self.count().wrapping_add(nr_pages);

@@ -1,0 +1,62 @@
+//! Boot's hand-over: memory that memblock did not reserve becomes the page allocator's.
+
+use core::cmp::min;
+
+use crate::arch::IrqGuard;
+use crate::buddy::{End, FreeBlock};
+use crate::order::Order;
+use crate::page::{PageFlags, PagePtr};
+use crate::pfn::{Pfn, PfnRange};
+use crate::zone::Zone;
+
+use super::slow::with_free;
+use super::{PageAllocator, bug};
+
+impl PageAllocator {
+    /// Gives all pages of a range to the buddy, in the largest blocks that its ends allow, and counts them as managed
+    /// (Linux: `__free_pages_memory`). Returns how many those are. A few instructions a page.
+    ///
+    /// # Safety
+    /// Nobody uses the pages. They are RAM of one node, initialised, either reserved or free, and were not given over
+    /// before.
+    #[allow(unsafe_code, reason = "takes pages over from boot")]
+    pub unsafe fn hand_over(&self, range: PfnRange) -> u64 {
+        let mut at = range.start;
+        while at < range.end {
+            // SAFETY: the caller's page.
+            let page = unsafe { PagePtr::new(self.machine, at) };
+            let zone = self.nodes().zone_of(&page);
+            let order = largest_block(at, min(range.end, zone.span().end));
+            // SAFETY: nobody uses the pages, which lie within one zone of one node.
+            let block = unsafe { FreeBlock::from_raw(page, order) };
+            self.hand_over_block(zone, block);
+            at = at + order.nr_pages();
+        }
+        range.nr_pages()
+    }
+
+    fn hand_over_block(&self, zone: &Zone, block: FreeBlock) {
+        for page in block.pages() {
+            page.set_refcount(0);
+            page.clear_flags_owned(PageFlags::RESERVED);
+        }
+        let order = block.order();
+        zone.add_managed(order.nr_pages());
+        let irq = IrqGuard::new();
+        let migrate_type = zone.sparse().migrate_type(block.page().pfn(self.machine));
+        // To the tail: memory that is free since boot comes in larger pieces the longer it is left alone.
+        let freed =
+            with_free(zone, &irq, |free| free.free(block, migrate_type, Some(End::Tail), zone.sparse()));
+        if let Err(bad) = freed {
+            bug(bad);
+        }
+        self.with_pcp(zone, &irq, |pcp| pcp.events.freed(order));
+    }
+}
+
+/// The largest aligned block that starts at `at` and ends by `end`, which is above.
+fn largest_block(at: Pfn, end: Pfn) -> Order {
+    let aligned = min(at.get().trailing_zeros(), u32::from(Order::MAX.get()));
+    let fitting = min((end - at).ilog2(), aligned);
+    Order::new(fitting as u8).unwrap_or(Order::ZERO)
+}

@@ -1,0 +1,132 @@
+//! Checks of pages on their way out and back: what a block must look like, and what is done about it when not.
+
+use core::ptr::NonNull;
+
+use crate::addr::PAGE_SIZE;
+use crate::arch::{self, Machine};
+use crate::buddy::{BadPage, BadReason, FreeBlock, why_not_free};
+use crate::gfp::Gfp;
+use crate::order::Order;
+use crate::page::{Page, PageFlags, PagePtr, PageType};
+
+use super::block::{PageBlock, make_compound, unmake_compound};
+use super::{PageAllocator, bug};
+
+/// Whether no page has any of `flags`, a type, or a user. Three loads a page.
+#[inline]
+fn all_clean(pages: &[Page], flags: PageFlags) -> bool {
+    let (mut any_flags, mut all_types, mut any_refs) = (0, u32::MAX, 0);
+    for page in pages {
+        let (flags, page_type, refcount) = page.raw_state();
+        any_flags |= flags;
+        all_types &= page_type;
+        any_refs |= refcount;
+    }
+    any_flags & flags.bits() == 0 && all_types == PageType::NONE.bits() && any_refs == 0
+}
+
+/// The first page that is not clean, and why.
+#[cold]
+fn first_bad(machine: Machine, pages: &[Page], flags: PageFlags) -> Result<(), BadPage> {
+    for page in pages {
+        if let Some(reason) = why_not_free(page, flags) {
+            return Err(BadPage::new(machine, ptr_of(page), reason));
+        }
+    }
+    Ok(())
+}
+
+#[allow(unsafe_code, reason = "a reference from the vmemmap is a page of it")]
+fn ptr_of(page: &Page) -> PagePtr {
+    // SAFETY: the slices here are of the vmemmap (I1 of `page`).
+    unsafe { PagePtr::from_raw(NonNull::from_ref(page)) }
+}
+
+/// Whether a block from the buddy is as it was when it came there (Linux: `check_new_pages`).
+#[inline]
+pub(super) fn check_new(machine: Machine, block: &FreeBlock) -> Result<(), BadPage> {
+    let pages = block.pages();
+    if all_clean(pages, PageFlags::CHECK_AT_PREP) {
+        return Ok(());
+    }
+    first_bad(machine, pages, PageFlags::CHECK_AT_PREP)
+}
+
+impl PageAllocator {
+    /// A block goes to its user (Linux: `prep_new_page`).
+    #[inline(always)]
+    pub(super) fn hand_out(&self, block: FreeBlock, gfp: Gfp) -> PageBlock {
+        if gfp.intersects(Gfp::ZERO.union(Gfp::COMP)) {
+            self.prepare(&block, gfp);
+        }
+        PageBlock::give_out(block)
+    }
+
+    #[inline(never)]
+    fn prepare(&self, block: &FreeBlock, gfp: Gfp) {
+        if gfp.contains(Gfp::ZERO) {
+            self.clear(block);
+        }
+        if gfp.contains(Gfp::COMP) {
+            make_compound(block);
+        }
+    }
+
+    #[allow(unsafe_code, reason = "zeroes memory that it owns")]
+    fn clear(&self, block: &FreeBlock) {
+        let start = self.machine.phys_to_virt(block.page().pfn(self.machine).phys());
+        for nr in 0..block.order().nr_pages() as usize {
+            // SAFETY: the block's memory is ours (B1 of `buddy`) and mapped (the machine's contract).
+            unsafe { arch::clear_page(start.wrapping_add(nr * PAGE_SIZE)) };
+        }
+    }
+
+    /// A block that is not a clean single page: one with other users, several pages, or flags that its user has left.
+    #[inline(never)]
+    pub(super) fn free_unclean(&self, mut block: PageBlock) {
+        let page = block.page();
+        match page.refcount() {
+            0 => bug(BadPage::new(self.machine, page, BadReason::AlreadyFree)),
+            1 => {}
+            _ if page.put() => {}
+            _ => return self.free_rest(&mut block),
+        }
+        let block = block.into_free();
+        self.make_clean(&block);
+        self.free_clean(block);
+    }
+
+    /// Somebody still uses the first page: of a compound block that keeps all of it, else only that page.
+    fn free_rest(&self, block: &mut PageBlock) {
+        if block.page().flags().contains(PageFlags::HEAD) {
+            return;
+        }
+        while let Some(half) = block.upper_half() {
+            self.make_clean(&half);
+            self.free_clean(half);
+        }
+    }
+
+    /// Checks a block to be freed and clears the flags that may be left (Linux: `free_pages_prepare`).
+    #[inline]
+    fn make_clean(&self, block: &FreeBlock) {
+        if block.order() > Order::ZERO && block.page().flags().contains(PageFlags::HEAD) {
+            if let Err(tail) = unmake_compound(block) {
+                bug(BadPage::new(self.machine, tail, BadReason::CorruptedTail));
+            }
+        }
+        if !all_clean(block.pages(), PageFlags::all()) {
+            self.clear_flags(block);
+        }
+    }
+
+    #[cold]
+    fn clear_flags(&self, block: &FreeBlock) {
+        if let Err(bad) = first_bad(self.machine, block.pages(), PageFlags::CHECK_AT_FREE) {
+            bug(bad);
+        }
+        for page in block.pages() {
+            page.clear_flags_owned(PageFlags::CHECK_AT_PREP);
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! The lists of this CPU: the paths without a lock.
+//!
+//! ```text
+//! Local of CPU n: here[zone]      -> its Pcp of each zone of its own node
+//!                 preferred[zone] -> its Pcp of the first zone that an allocation up to `zone` tries
+//! ```
+
+use core::ptr::{NonNull, addr_of};
+
+use crate::arch::IrqGuard;
+use crate::buddy::{FreeBlock, note_migrate_type};
+use crate::gfp::MigrateType;
+use crate::id::{CpuId, NodeId, ZoneIdx};
+use crate::node::{Nodes, ZonelistKind};
+use crate::order::Order;
+use crate::page::Page;
+use crate::pcp::{EventCounts, Fill, ListIdx, Pcp};
+use crate::zone::Zone;
+
+use super::PageAllocator;
+
+/// A zone and this CPU's lists of it.
+#[derive(Clone, Copy, Debug)]
+struct Set {
+    zone: NonNull<Zone>,
+    pcp: NonNull<Pcp>,
+}
+
+/// What a CPU knows of its own surroundings. Does not change after boot.
+#[derive(Debug)]
+pub(super) struct Local {
+    /// The CPU's node.
+    node: NodeId,
+    /// Node of the zones in `preferred`, when that is the CPU's own (which may have no memory).
+    first_key: usize,
+    here: [Option<Set>; ZoneIdx::COUNT],
+    preferred: [Option<Set>; ZoneIdx::COUNT],
+}
+
+// SAFETY: zones and per-CPU lists are shared as G3 and G4 say.
+unsafe impl Send for Local {}
+
+impl Set {
+    fn new(zone: &Zone, cpu: CpuId) -> Option<Self> {
+        let pcp = NonNull::new(zone.pagesets().slot(cpu))?;
+        Some(Self { zone: NonNull::from_ref(zone), pcp })
+    }
+}
+
+impl Local {
+    pub(super) fn new(nodes: &Nodes, cpu: CpuId, node: NodeId) -> Self {
+        let own = nodes.get(node);
+        let here = ZoneIdx::ALL.map(|idx| {
+            own.map(|n| n.zone(idx)).filter(|z| z.is_populated()).and_then(|zone| Set::new(zone, cpu))
+        });
+        let preferred = ZoneIdx::ALL.map(|idx| {
+            own.and_then(|n| n.zonelist(ZonelistKind::Fallback).preferred(idx))
+                .and_then(|zone| Set::new(zone, cpu))
+        });
+        Self { node, first_key: Page::key_of(node, ZoneIdx::Dma), here, preferred }
+    }
+}
+
+impl PageAllocator {
+    /// A block from this CPU's list of the zone that an allocation up to `highest` tries first. Its watermark was checked
+    /// when the list was filled.
+    #[inline(always)]
+    pub(super) fn pop_local(&self, highest: ZoneIdx, list: ListIdx, order: Order) -> Option<FreeBlock> {
+        let irq = IrqGuard::new();
+        // SAFETY: interrupts are off, so slots of this CPU are ours; nothing here comes back to them (G3, G4).
+        unsafe {
+            self.local.with(&irq, |local| {
+                let set = local.preferred[highest.index()]?;
+                let pcp = &mut *set.pcp.as_ptr();
+                let block = pcp.pop(list, order)?;
+                pcp.events.allocated(order);
+                Some(block)
+            })
+        }
+    }
+
+    /// The same, when `node` is this CPU's and has the zone.
+    #[inline(always)]
+    pub(super) fn pop_local_of(
+        &self,
+        node: NodeId,
+        highest: ZoneIdx,
+        list: ListIdx,
+        order: Order,
+    ) -> Option<FreeBlock> {
+        let irq = IrqGuard::new();
+        // SAFETY: as in `pop_local`.
+        unsafe {
+            self.local.with(&irq, |local| {
+                let set = local.preferred[highest.index()]
+                    .filter(|s| local.node == node && s.zone.as_ref().node() == node)?;
+                let pcp = &mut *set.pcp.as_ptr();
+                let block = pcp.pop(list, order)?;
+                pcp.events.allocated(order);
+                Some(block)
+            })
+        }
+    }
+
+    /// Gives back a block whose pages have been checked.
+    #[inline(always)]
+    pub(super) fn free_clean(&self, block: FreeBlock) {
+        let migrate_type = self.nodes.sparse().migrate_type(block.page().pfn(self.machine));
+        note_migrate_type(&block, migrate_type);
+        // High-atomic pages go with the movable ones but back to their own list.
+        let on_list =
+            if migrate_type == MigrateType::HighAtomic { MigrateType::Movable } else { migrate_type };
+        let order = block.order();
+        let Some(list) = ListIdx::new(order, on_list) else { return self.free_to_buddy(block, migrate_type) };
+        let irq = IrqGuard::new();
+        let key = block.page().zone_key();
+        // SAFETY: as in `pop_local`.
+        let set = unsafe {
+            self.local
+                .with(&irq, |local| local.here.get(key.wrapping_sub(local.first_key)).copied().flatten())
+        };
+        let set = match set {
+            Some(set) => set,
+            None => self.set_of(&block),
+        };
+        // SAFETY: interrupts are off; this is the only use of this CPU's slot (G3, G4).
+        let (zone, pcp) = unsafe { (set.zone.as_ref(), &mut *set.pcp.as_ptr()) };
+        pcp.events.freed(order);
+        if pcp.push(list, block, zone.pcp_high()) == Fill::Check {
+            self.trim(zone, pcp, list, order, &irq);
+        }
+    }
+
+    /// This CPU's lists for a page of another node.
+    #[cold]
+    fn set_of(&self, block: &FreeBlock) -> Set {
+        let zone = self.nodes.zone_of(&block.page());
+        let zone = NonNull::from_ref(zone);
+        // SAFETY: zones live as long as `nodes` (G4).
+        let pcp = unsafe { zone.as_ref() }.pagesets().slot(crate::arch::cpu_id());
+        Set { zone, pcp: NonNull::new(pcp).unwrap_or(NonNull::dangling()) }
+    }
+
+    /// Works on this CPU's lists of a zone.
+    #[inline]
+    pub(super) fn with_pcp<R>(&self, zone: &Zone, irq: &IrqGuard, f: impl FnOnce(&mut Pcp) -> R) -> R {
+        // SAFETY: callers within this module do not nest uses of a slot (G3).
+        unsafe { zone.pagesets().with(irq, f) }
+    }
+
+    /// This CPU's node.
+    pub(super) fn this_node(&self, irq: &IrqGuard) -> NodeId {
+        // SAFETY: as in `pop_local`.
+        unsafe { self.local.with(irq, |local| local.node) }
+    }
+}
+
+/// A CPU's events, read while it may go on counting.
+pub(super) fn peek_events(zone: &Zone, cpu: CpuId) -> EventCounts {
+    // SAFETY: the slot lives as long as the zone; its events are atomics.
+    unsafe { (*addr_of!((*zone.pagesets().slot(cpu)).events)).counts() }
+}
+
+/// Pages on a CPU's lists, read while it may go on.
+pub(super) fn peek_count(zone: &Zone, cpu: CpuId) -> u32 {
+    // SAFETY: as in `peek_events`: the count is atomic.
+    unsafe { Pcp::peek_count(zone.pagesets().slot(cpu)) }
+}
+
+/// Checks a CPU's lists.
+///
+/// # Panics
+/// When they are not in order. The CPU does not allocate or free meanwhile, or it may panic as well.
+pub(super) fn validate_pcp(zone: &Zone, cpu: CpuId) {
+    // SAFETY: the caller's CPUs are at rest, so this is the only use of the slot.
+    unsafe { (*zone.pagesets().slot(cpu)).validate() };
+}

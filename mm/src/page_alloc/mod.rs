@@ -1,0 +1,211 @@
+//! The page allocator: physically contiguous blocks of 1 to 1024 pages, from the zone that suits best.
+//!
+//! ```text
+//! alloc_pages(gfp, order)                                   free_pages(block)
+//!   | this CPU's list of the preferred zone: no lock          | sole user, clean: this CPU's list of its zone
+//!   v empty, or order 4 to 8 and 10                           v list full, or order 4 to 8 and 10
+//! slow: zonelist, watermarks; refill from the buddy         buddy, merged with free neighbours
+//! ```
+//!
+//! # Invariants
+//! - G1: every page of a populated zone that is managed is in exactly one place: a free block of its zone's `FreeAreas`, a
+//!   list of some CPU's `Pcp` of its zone, or given out. `NR_FREE_PAGES` counts the first kind.
+//! - G2: a [`PageBlock`] stands for one reference to a block that was given out; its first page has a refcount of at least
+//!   one, which keeps the block.
+//! - G3: a CPU's [`Pcp`] slots and its `Local` are touched by that CPU only, interrupts off, one use at a time.
+//! - G4: the zones and per-CPU lists that a `Local` points to live as long as the allocator's `Nodes`.
+//!
+//! # Locking
+//! The zone's lock around every use of its free lists, taken with interrupts off; nothing is called under it but the buddy.
+//! All functions work in any context, also in interrupt handlers, and never sleep: nothing is reclaimed here.
+//!
+//! # Not here
+//! Free lists themselves (`buddy`, `pcp`); limits of zones and the order in which they are tried (`zone`, `node`);
+//! reclaim and compaction, which get their turn in [`slow`] before an allocation fails.
+#![deny(unsafe_code)]
+
+#[allow(unsafe_code, reason = "owns pages by raw pointers")]
+mod block;
+mod boot;
+mod check;
+#[allow(unsafe_code, reason = "reaches per-CPU lists without locks")]
+mod fast;
+mod report;
+mod slow;
+mod validate;
+mod watermark;
+
+#[cfg(test)]
+#[allow(unsafe_code, reason = "frees pages wrongly on purpose")]
+mod tests;
+
+pub use block::{PageBlock, compound_head, compound_order};
+pub use report::{GfpNames, bug};
+
+use core::alloc::Layout;
+use core::ptr::NonNull;
+use core::sync::atomic::AtomicU64;
+
+use crate::arch::Machine;
+use crate::buddy::Pageblocks;
+use crate::gfp::{Gfp, MigrateType};
+use crate::id::{CpuId, NodeId};
+use crate::node::Nodes;
+use crate::order::Order;
+use crate::pcp::{EventCounts, ListIdx};
+use crate::percpu::PerCpu;
+use crate::pfn::Pfn;
+use crate::sparse::Sparse;
+use crate::zone::Zone;
+
+use fast::Local;
+use slow::Request;
+
+/// No memory for an allocation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct AllocError;
+
+impl core::fmt::Display for AllocError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("out of memory")
+    }
+}
+
+impl core::error::Error for AllocError {}
+
+impl Pageblocks for Sparse {
+    #[inline(always)]
+    fn migrate_type(&self, pfn: Pfn) -> MigrateType {
+        self.migrate_type(pfn)
+    }
+
+    fn set_migrate_type(&self, pfn: Pfn, migrate_type: MigrateType) {
+        self.set_migrate_type(pfn, migrate_type);
+    }
+}
+
+/// The page allocator of a machine.
+#[derive(Debug)]
+pub struct PageAllocator {
+    nodes: Nodes,
+    machine: Machine,
+    local: PerCpu<Local>,
+    /// When a failure was last reported, in ticks.
+    reported: AtomicU64,
+}
+
+impl PageAllocator {
+    /// Memory that [`new`](Self::new) needs for that many CPUs; `None` when its size overflows.
+    pub fn layout(nr_cpus: u32) -> Option<Layout> {
+        PerCpu::<Local>::layout(nr_cpus)
+    }
+
+    /// The allocator over those nodes, for CPUs `0..nr_cpus`, each near to the node that `node_of` names.
+    ///
+    /// # Safety
+    /// `memory` is writable, of [`layout`](Self::layout)'s size and alignment, nobody else's, and lives as long as the
+    /// result. The zones' per-CPU lists have slots for `nr_cpus` CPUs at least. There is no other allocator over `nodes`.
+    #[allow(unsafe_code, reason = "hands the caller's memory on")]
+    pub unsafe fn new(
+        nodes: Nodes,
+        memory: NonNull<u8>,
+        nr_cpus: u32,
+        node_of: impl Fn(CpuId) -> NodeId,
+    ) -> Self {
+        // SAFETY: the caller's memory.
+        let local = unsafe { PerCpu::init(memory, nr_cpus, |cpu| Local::new(&nodes, cpu, node_of(cpu))) };
+        Self { machine: nodes.sparse().machine(), nodes, local, reported: AtomicU64::new(0) }
+    }
+
+    /// The nodes that it allocates from.
+    pub fn nodes(&self) -> &Nodes {
+        &self.nodes
+    }
+
+    /// The machine that it is of.
+    #[inline(always)]
+    pub fn machine(&self) -> Machine {
+        self.machine
+    }
+
+    /// A block of `order`, refcount 1, from the node of this CPU or the nearest that has memory (Linux: `alloc_pages`).
+    /// Contents are whatever they were unless [`Gfp::ZERO`]. Any context. About 40 instructions when this CPU's list has
+    /// a block.
+    ///
+    /// # Errors
+    /// When no zone that `gfp` allows has a block without falling below its reserves; reported in the log, but not more
+    /// than once in a while and not with [`Gfp::NOWARN`].
+    #[inline]
+    pub fn alloc_pages(&self, gfp: Gfp, order: Order) -> Result<PageBlock, AllocError> {
+        let list = ListIdx::new(order, gfp.migrate_type());
+        let fast = if gfp.contains(Gfp::THISNODE) {
+            None
+        } else {
+            list.and_then(|l| self.pop_local(gfp.zone(), l, order))
+        };
+        let block = match fast {
+            Some(block) => block,
+            None => self.alloc_slow(&Request::new(gfp, order, None))?,
+        };
+        Ok(self.hand_out(block, gfp))
+    }
+
+    /// As [`alloc_pages`](Self::alloc_pages), from node `node` or the nearest to it; with [`Gfp::THISNODE`] from `node`
+    /// only (Linux: `__alloc_pages_node`).
+    ///
+    /// # Errors
+    /// As [`alloc_pages`](Self::alloc_pages), and when there is no such node.
+    #[inline]
+    pub fn alloc_pages_node(&self, node: NodeId, gfp: Gfp, order: Order) -> Result<PageBlock, AllocError> {
+        let list = ListIdx::new(order, gfp.migrate_type());
+        let fast = list.and_then(|l| self.pop_local_of(node, gfp.zone(), l, order));
+        let block = match fast {
+            Some(block) => block,
+            None => self.alloc_slow(&Request::new(gfp, order, Some(node)))?,
+        };
+        Ok(self.hand_out(block, gfp))
+    }
+
+    /// A zeroed block (Linux: `alloc_pages` with `__GFP_ZERO`).
+    ///
+    /// # Errors
+    /// As [`alloc_pages`](Self::alloc_pages).
+    #[inline]
+    pub fn alloc_zeroed(&self, gfp: Gfp, order: Order) -> Result<PageBlock, AllocError> {
+        self.alloc_pages(gfp | Gfp::ZERO, order)
+    }
+
+    /// Gives up the reference that `block` stands for; the last one frees the pages (Linux: `__free_pages`). Any context.
+    /// A page in a wrong state is a bug: see [`bug`].
+    #[inline]
+    pub fn free_pages(&self, block: PageBlock) {
+        match block.into_free_if_clean() {
+            Ok(free) => self.free_clean(free),
+            Err(block) => self.free_unclean(block),
+        }
+    }
+
+    /// What all CPUs did with a zone.
+    pub fn events(&self, zone: &Zone) -> EventCounts {
+        let mut sum = EventCounts::default();
+        for cpu in 0..zone.pagesets().nr_cpus() {
+            sum.add(&fast::peek_events(zone, CpuId(cpu)));
+        }
+        sum
+    }
+
+    /// Pages on `cpu`'s lists of a zone, as of just now.
+    pub fn pcp_count(&self, zone: &Zone, cpu: CpuId) -> u32 {
+        fast::peek_count(zone, cpu)
+    }
+
+    /// Pages on all CPUs' lists of a zone.
+    pub fn pcp_pages(&self, zone: &Zone) -> u64 {
+        (0..zone.pagesets().nr_cpus()).map(|cpu| u64::from(fast::peek_count(zone, CpuId(cpu)))).sum()
+    }
+
+    /// Free pages of the machine, those on per-CPU lists not counted (Linux: `nr_free_pages`).
+    pub fn free_pages_total(&self) -> u64 {
+        self.nodes.populated_zones().map(Zone::nr_free).sum()
+    }
+}
