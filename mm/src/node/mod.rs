@@ -29,6 +29,7 @@ use crate::id::{NodeId, ZoneIdx};
 use crate::page::Page;
 use crate::pfn::{Pfn, PfnRange};
 use crate::sparse::Sparse;
+use crate::stat::NodeCounters;
 use crate::zone::Zone;
 
 /// A node (Linux: `pg_data_t`). Nodes without memory have one too.
@@ -39,6 +40,7 @@ pub struct Node {
     id: NodeId,
     span: PfnRange,
     present: u64,
+    counters: NodeCounters,
 }
 
 impl Node {
@@ -78,6 +80,12 @@ impl Node {
     /// From the first frame of RAM to the last, holes and other nodes' memory between included.
     pub fn span(&self) -> PfnRange {
         self.span
+    }
+
+    /// What the node counts (Linux: `node_page_state`).
+    #[inline]
+    pub fn counters(&self) -> &NodeCounters {
+        &self.counters
     }
 
     /// Pages of RAM (Linux: `node_present_pages`).

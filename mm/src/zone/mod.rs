@@ -21,12 +21,8 @@
 //! # Not here
 //! What happens under the lock: [`crate::buddy`]. Per-CPU lists: [`crate::pcp`]. The order of zones: [`crate::node`].
 
-mod stat;
-
-pub use stat::ZoneStat;
-
 use core::fmt;
-use core::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::buddy::FreeAreas;
 use crate::id::{NodeId, ZoneIdx};
@@ -34,6 +30,7 @@ use crate::pcp::Pcp;
 use crate::percpu::PerCpu;
 use crate::pfn::{Pfn, PfnRange};
 use crate::sparse::Sparse;
+use crate::stat::{ZoneCounters, ZoneStat};
 use crate::sync::{Level, SpinLock};
 
 /// A zone's watermarks, lowest first (Linux: `enum zone_watermarks`).
@@ -66,7 +63,7 @@ pub struct Zone {
     present: AtomicU64,
     managed: AtomicU64,
     free: Line<SpinLock<FreeAreas>>,
-    vm_stat: Line<[AtomicI64; ZoneStat::COUNT]>,
+    vm_stat: Line<ZoneCounters>,
 }
 
 /// On cache lines of its own: readers of the zone's limits are not disturbed by writers.
@@ -102,7 +99,7 @@ impl Zone {
             present: AtomicU64::new(span.present),
             managed: AtomicU64::new(0),
             free: Line(SpinLock::new(Level::Zone, FreeAreas::new(sparse.machine(), span.pages))),
-            vm_stat: Line([const { AtomicI64::new(0) }; ZoneStat::COUNT]),
+            vm_stat: Line(ZoneCounters::new()),
         }
     }
 
@@ -255,22 +252,27 @@ impl Zone {
         self.stat(ZoneStat::FreePages)
     }
 
+    /// What the zone counts.
+    #[inline]
+    pub fn counters(&self) -> &ZoneCounters {
+        &self.vm_stat.0
+    }
+
     /// A counter's value, at least zero (Linux: `zone_page_state`).
     #[inline]
     pub fn stat(&self, stat: ZoneStat) -> u64 {
-        self.vm_stat.0[stat as usize].load(Ordering::Relaxed).max(0) as u64
+        self.vm_stat.0.get(stat)
     }
 
     /// Changes a counter atomically.
     pub fn add_stat(&self, stat: ZoneStat, delta: i64) {
-        self.vm_stat.0[stat as usize].fetch_add(delta, Ordering::Relaxed);
+        self.vm_stat.0.add(stat, delta);
     }
 
     /// Changes `NR_FREE_PAGES`, without an atomic read-modify-write: the zone is locked, as `_free` shows.
     #[inline]
     pub fn add_free(&self, _free: &mut FreeAreas, delta: i64) {
-        let free = &self.vm_stat.0[ZoneStat::FreePages as usize];
-        free.store(free.load(Ordering::Relaxed) + delta, Ordering::Relaxed);
+        self.vm_stat.0.add_locked(ZoneStat::FreePages, delta);
     }
 
     /// Checks I1 and I2.
