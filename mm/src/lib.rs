@@ -33,6 +33,8 @@ pub mod id;
 #[deny(unsafe_code)]
 pub mod memblock;
 pub mod node;
+#[deny(unsafe_code)]
+pub mod numa;
 pub mod order;
 pub mod page;
 pub mod page_alloc;
@@ -44,6 +46,8 @@ pub mod pgtable;
 pub mod sparse;
 pub mod stat;
 pub mod sync;
+#[cfg(test)]
+mod testlog;
 pub mod zone;
 
 pub use addr::{PAGE_SHIFT, PAGE_SIZE, PhysAddr, PhysRange, VirtAddr};

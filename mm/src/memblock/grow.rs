@@ -56,8 +56,11 @@ impl<'a> Memblock<'a> {
         Ok(range)
     }
 
-    /// Where a slice that was handed out is in physical memory: to free it.
+    /// Where a slice that was handed out is in physical memory: to free it. `None` for an empty one.
     pub fn range_of<T>(&self, slice: &[T]) -> Option<PhysRange> {
+        if size_of_val(slice) == 0 {
+            return None;
+        }
         let start = self.machine?.virt_to_phys(slice.as_ptr().cast());
         PhysRange::from_size(start.as_u64(), size_of_val(slice) as u64)
     }

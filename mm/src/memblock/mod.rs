@@ -15,12 +15,14 @@
 //!   is one. Whoever called [`Memblock::allow_resize`] promised this for each later change too.
 //!
 //! # Not here
-//! Which ranges are memory ([`e820`](crate::e820)) and on which node (`numa`).
+//! Which ranges are memory ([`e820`](crate::e820)) and on which node ([`numa`](crate::numa)).
 
 mod alloc;
 mod dump;
 mod grow;
 mod iter;
+#[cfg(test)]
+mod model;
 mod regions;
 #[cfg(test)]
 #[allow(unsafe_code)]
@@ -125,7 +127,8 @@ impl<'a> Memblock<'a> {
         self.limit = limit.min(PHYS_LIMIT);
     }
 
-    /// No allocation comes from memory that can be unplugged (Linux: `movable_node`).
+    /// No allocation comes from memory that can be unplugged (Linux: `movable_node`). Until the nodes are known, take
+    /// memory [bottom-up](Self::set_direction), near the kernel: what is in use by then counts as not pluggable.
     pub fn avoid_hotplug(&mut self) {
         self.avoid |= Flags::HOTPLUG;
     }

@@ -129,10 +129,9 @@ impl<'a> Regions<'a> {
         let ends = touched.clone().map(|i| self.slots[i].range);
         let starts = core::iter::once(range.start()).chain(ends.clone().map(PhysRange::end));
         let stops = ends.map(PhysRange::start).chain(core::iter::once(range.end()));
-        let found = starts.zip(stops).enumerate().filter_map(move |(n, (start, end))| {
+        starts.zip(stops).enumerate().filter_map(move |(n, (start, end))| {
             Some((touched.start + n, PhysRange::new(start, end).filter(|r| !r.is_empty())?))
-        });
-        found
+        })
     }
 
     /// How many regions [`add`](Self::add) would insert.

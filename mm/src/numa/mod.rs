@@ -1,0 +1,237 @@
+//! Which memory and CPUs are on which node, and how far nodes are apart.
+//!
+//! ```text
+//! SRAT  ->  proximity domains numbered as nodes  ->  ranges by node, cleaned up  ->  memblock's regions by node
+//! SLIT  ->  distances                                  | overlap, hole, broken table
+//! MADT  ->  CPUs by APIC id                            v
+//!                                                    one node for all
+//! ```
+//!
+//! # Invariants
+//! - I1: each node in `with_memory` is in `possible`; there is at least one.
+//! - I2: all memory below `max_pfn` but for a MiB is on a node in `possible`.
+//!
+//! # Not here
+//! Finding the tables (the kernel does), `numa=fake=`, the nodes' own data.
+
+pub mod acpi;
+mod blocks;
+pub mod madt;
+mod mask;
+mod parse;
+mod slit;
+pub mod srat;
+#[cfg(test)]
+#[allow(unsafe_code)]
+mod tests;
+
+pub use madt::Madt;
+pub use mask::NodeMask;
+pub use slit::{Distances, LOCAL_DISTANCE, REMOTE_DISTANCE, Slit};
+pub use srat::Srat;
+
+use crate::addr::PhysRange;
+use crate::id::{CpuId, NodeId};
+use crate::memblock::{self, Direction, Flags, Memblock, OnNode};
+use crate::pfn::Pfn;
+use blocks::{Block, Blocks};
+use parse::Parsed;
+
+/// The firmware's tables, as bytes; each may be missing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tables<'t> {
+    /// The SRAT.
+    pub srat: Option<&'t [u8]>,
+    /// The SLIT.
+    pub slit: Option<&'t [u8]>,
+}
+
+/// What `numa=` asks for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Mode {
+    /// Nodes as the firmware says.
+    #[default]
+    On,
+    /// One node for all (`numa=off`).
+    Off,
+}
+
+/// The nodes of a machine.
+#[derive(Clone, Copy, Debug)]
+pub struct Numa<'a> {
+    possible: NodeMask,
+    with_memory: NodeMask,
+    online: NodeMask,
+    domains: &'a [u32],
+    distances: Distances<'a>,
+    cpu_nodes: &'a [NodeId],
+}
+
+impl<'a> Numa<'a> {
+    /// Finds the nodes, and tells memblock on which its memory is (Linux: `x86_numa_init`, then `init_cpu_to_node`).
+    ///
+    /// `cpus` are the APIC ids of the CPUs by [`CpuId`] ([`Madt::enabled`]); `max_pfn` is one past the last frame of
+    /// memory. Tables that are broken, overlap or leave memory out are reported, and one node is used.
+    ///
+    /// # Errors
+    /// Those of memblock, which must be able to hand out slices.
+    pub fn init(
+        tables: &Tables<'_>,
+        mode: Mode,
+        cpus: &[u32],
+        memblock: &mut Memblock<'a>,
+        max_pfn: Pfn,
+    ) -> Result<Self, memblock::Error> {
+        if mode == Mode::On
+            && let Some(found) = Self::from_tables(tables, cpus, memblock, max_pfn)?
+        {
+            return Ok(found);
+        }
+        let why = if mode == Mode::Off { "NUMA turned off" } else { "No NUMA configuration found" };
+        log::info!("{why}");
+        Self::one_node(cpus, memblock, max_pfn)
+    }
+
+    fn from_tables(
+        tables: &Tables<'_>,
+        cpus: &[u32],
+        memblock: &mut Memblock<'a>,
+        max_pfn: Pfn,
+    ) -> Result<Option<Self>, memblock::Error> {
+        forget_nodes(memblock)?;
+        let Some(parsed) = Parsed::new(tables, memblock)? else { return Ok(None) };
+        Self::register(parsed, cpus, memblock, max_pfn)
+    }
+
+    /// (Linux: `dummy_numa_init`.)
+    fn one_node(cpus: &[u32], memblock: &mut Memblock<'a>, max_pfn: Pfn) -> Result<Self, memblock::Error> {
+        let end = max_pfn.byte();
+        log::info!("Faking a node at [mem {:#018x}-{:#018x}]", 0, end.wrapping_sub(1));
+        forget_nodes(memblock)?;
+        let range = PhysRange::new(0, end).ok_or(memblock::Error::BadRequest)?;
+        memblock.set_node(range, Some(NodeId::FIRST))?;
+        memblock.set_reserved_node(range, Some(NodeId::FIRST))?;
+        memblock.dump_all();
+        let mut only = NodeMask::EMPTY;
+        only.insert(NodeId::FIRST);
+        Ok(Self {
+            possible: only,
+            with_memory: only,
+            online: only,
+            domains: &[],
+            distances: Distances::default(),
+            cpu_nodes: memblock.alloc_slice(cpus.len(), NodeId::FIRST, OnNode::Any)?,
+        })
+    }
+
+    /// Gives the ranges to memblock; `None` when they do not make nodes (Linux: `numa_register_memblks`).
+    fn register(
+        mut parsed: Parsed<'a>,
+        cpus: &[u32],
+        memblock: &mut Memblock<'a>,
+        max_pfn: Pfn,
+    ) -> Result<Option<Self>, memblock::Error> {
+        memblock.set_direction(Direction::TopDown);
+        let clean = parsed.blocks.cleanup(memblock, max_pfn.byte()).is_some();
+        let with_memory = parsed.blocks.nodes();
+        if !clean || !set_nodes(&parsed.blocks, memblock, max_pfn)? || with_memory.is_empty() {
+            parsed.release(memblock)?;
+            return Ok(None);
+        }
+        memblock.dump_all();
+        let possible = parsed.nodes.union(&with_memory);
+        let cpu_nodes = memblock.alloc_slice(cpus.len(), NodeId::FIRST, OnNode::Any)?;
+        // A CPU that no table names gets the next node with memory in turn.
+        let turns = with_memory.iter().cycle();
+        for ((slot, &apic_id), turn) in cpu_nodes.iter_mut().zip(cpus).zip(turns) {
+            *slot = parsed.node_of_apic(apic_id).unwrap_or(turn);
+        }
+        let mut online = with_memory;
+        cpu_nodes.iter().for_each(|&n| online.insert(n));
+        let (domains, distances) = parsed.keep(memblock)?;
+        Ok(Some(Self { possible, with_memory, online, domains, distances, cpu_nodes }))
+    }
+
+    /// Nodes that the tables name (Linux: `node_possible_map`).
+    pub fn possible(&self) -> &NodeMask {
+        &self.possible
+    }
+
+    /// Nodes with memory: those that get node data and zones (Linux: `node_online_map` when nodes are registered).
+    pub fn with_memory(&self) -> &NodeMask {
+        &self.with_memory
+    }
+
+    /// Nodes with memory or a CPU (Linux: `node_online_map` after `init_cpu_to_node`).
+    pub fn online(&self) -> &NodeMask {
+        &self.online
+    }
+
+    /// One past the highest possible node (Linux: `nr_node_ids`).
+    pub fn nr_node_ids(&self) -> usize {
+        self.possible.last().map_or(1, |n| n.index() + 1)
+    }
+
+    /// The distance between two nodes, 10 to itself (Linux: `node_distance`).
+    pub fn distance(&self, from: NodeId, to: NodeId) -> u8 {
+        self.distances.get(from, to)
+    }
+
+    /// The distances, to keep.
+    pub fn distances(&self) -> Distances<'a> {
+        self.distances
+    }
+
+    /// The node of a CPU, the first for one that is not there (Linux: `early_cpu_to_node`).
+    pub fn node_of_cpu(&self, cpu: CpuId) -> NodeId {
+        self.cpu_nodes.get(cpu.index()).copied().unwrap_or(NodeId::FIRST)
+    }
+
+    /// The nodes by CPU.
+    pub fn cpu_nodes(&self) -> &'a [NodeId] {
+        self.cpu_nodes
+    }
+
+    /// The proximity domain of a node, `None` when no table was used (Linux: `node_to_pxm`).
+    pub fn domain_of(&self, node: NodeId) -> Option<u32> {
+        self.domains.get(node.index()).copied()
+    }
+
+    /// Panics when an invariant does not hold.
+    pub fn validate(&self, memblock: &Memblock<'_>) {
+        assert!(!self.with_memory.is_empty(), "I1");
+        assert!(self.with_memory.iter().all(|n| self.possible.contains(n)), "I1");
+        assert!(self.online.iter().all(|n| self.possible.contains(n)), "I1");
+        for region in memblock.memory() {
+            assert!(region.node.is_none_or(|n| self.possible.contains(n)), "I2: {region:?}");
+        }
+    }
+}
+
+/// Undoes what an earlier try told memblock.
+fn forget_nodes(memblock: &mut Memblock<'_>) -> Result<(), memblock::Error> {
+    memblock.set_node(memblock::ALL, None)?;
+    memblock.set_reserved_node(memblock::ALL, None)?;
+    memblock.clear(memblock::ALL, Flags::HOTPLUG)
+}
+
+/// Tells memblock the nodes of its memory. Memory of a node where something is reserved already cannot be unplugged
+/// (Linux: `numa_clear_kernel_node_hotplug`). False when memory is left over.
+fn set_nodes(
+    blocks: &Blocks<'_>,
+    memblock: &mut Memblock<'_>,
+    max_pfn: Pfn,
+) -> Result<bool, memblock::Error> {
+    for &Block { range, node } in blocks.as_slice() {
+        memblock.set_node(range, Some(node))?;
+    }
+    for &Block { range, node } in blocks.as_slice() {
+        memblock.set_reserved_node(range, Some(node))?;
+    }
+    let mut in_use = NodeMask::EMPTY;
+    memblock.reserved().iter().filter_map(|r| r.node).for_each(|n| in_use.insert(n));
+    for &Block { range, .. } in blocks.as_slice().iter().filter(|b| in_use.contains(b.node)) {
+        memblock.clear(range, Flags::HOTPLUG)?;
+    }
+    Ok(blocks.cover(memblock, max_pfn))
+}

@@ -1,0 +1,234 @@
+//! From SRAT and SLIT to ranges, CPUs and distances by node, in the order in which Linux reads them: CPUs first, then
+//! memory, then distances. Nodes are numbered by the first mention of their domains in that order.
+
+use super::Tables;
+use super::acpi::TableError;
+use super::blocks::{Block, Blocks};
+use super::mask::NodeMask;
+use super::slit::{Distances, Slit, default_distance};
+use super::srat::{Affinity, MemoryFlags, Srat};
+use crate::addr::PhysRange;
+use crate::id::{MAX_NUMNODES, NodeId};
+use crate::memblock::{self, Flags, Memblock, OnNode};
+
+/// Domains have lower numbers than this (Linux: `MAX_PXM_DOMAINS`).
+const MAX_DOMAINS: u32 = MAX_NUMNODES as u32;
+/// APIC ids are lower than this (Linux: `MAX_LOCAL_APIC`).
+const MAX_APIC_ID: u32 = 32768;
+
+/// What the tables say.
+#[derive(Debug)]
+pub(super) struct Parsed<'a> {
+    pub(super) blocks: Blocks<'a>,
+    /// Nodes with an entry that counts (Linux: `numa_nodes_parsed`).
+    pub(super) nodes: NodeMask,
+    cpus: &'a mut [(u32, NodeId)],
+    nr_cpus: usize,
+    /// Domains by node.
+    domains: &'a mut [u32],
+    nr_domains: usize,
+    distances: Distances<'a>,
+    /// Where the lists are that are not needed for good.
+    scratch: [Option<PhysRange>; 2],
+    kept: [Option<PhysRange>; 2],
+}
+
+/// Why the SRAT is not used.
+#[derive(PartialEq, Eq)]
+enum Unused {
+    /// It makes no sense; the log says why.
+    Refused,
+    /// It has no memory.
+    Empty,
+}
+
+impl<'a> Parsed<'a> {
+    /// Reads the tables; `None` when there is no SRAT or it cannot be used.
+    pub(super) fn new(
+        tables: &Tables<'_>,
+        memblock: &mut Memblock<'a>,
+    ) -> Result<Option<Self>, memblock::Error> {
+        let Some(bytes) = tables.srat else { return Ok(None) };
+        let srat = match usable(bytes) {
+            Ok(srat) => srat,
+            Err(error) => {
+                log::error!("ACPI: SRAT: {error:?}");
+                log::error!("ACPI: SRAT: SRAT not used.");
+                return Ok(None);
+            }
+        };
+        let mut parsed = Self::with_room_for(&srat, memblock)?;
+        let read = parsed.read_cpus(&srat).and_then(|()| parsed.read_memory(&srat, memblock));
+        if let Err(why) = read {
+            if why == Unused::Refused {
+                log::error!("ACPI: SRAT: SRAT not used.");
+            }
+            parsed.release(memblock)?;
+            return Ok(None);
+        }
+        if let Some(slit) = tables.slit {
+            parsed.read_slit(slit, memblock)?;
+        }
+        Ok(Some(parsed))
+    }
+
+    fn with_room_for(srat: &Srat<'_>, memblock: &mut Memblock<'a>) -> Result<Self, memblock::Error> {
+        let all = || srat.affinities().flatten();
+        let nr_memory = all().filter(|a| matches!(a, Affinity::Memory { .. })).count();
+        let nr_cpus = all().filter(|a| matches!(a, Affinity::Cpu { .. })).count();
+        let nothing = Block { range: memblock::Region::EMPTY.range, node: NodeId::FIRST };
+        let nr_domains = all().count().min(MAX_NUMNODES);
+        let domains = memblock.alloc_slice(nr_domains, 0, OnNode::Any)?;
+        let cpus = memblock.alloc_slice(nr_cpus, (0, NodeId::FIRST), OnNode::Any)?;
+        let blocks = memblock.alloc_slice(nr_memory, nothing, OnNode::Any)?;
+        Ok(Self {
+            scratch: [range_of(memblock, cpus), range_of(memblock, blocks)],
+            kept: [range_of(memblock, domains), None],
+            blocks: Blocks::new(blocks),
+            nodes: NodeMask::EMPTY,
+            cpus,
+            nr_cpus: 0,
+            domains,
+            nr_domains: 0,
+            distances: Distances::default(),
+        })
+    }
+
+    /// The node of a domain, the next number when it is new (Linux: `acpi_map_pxm_to_node`).
+    fn node_of(&mut self, pxm: u32) -> Option<NodeId> {
+        if let Some(node) = self.known_node_of(pxm) {
+            return Some(node);
+        }
+        *self.domains.get_mut(self.nr_domains).filter(|_| pxm < MAX_DOMAINS)? = pxm;
+        self.nr_domains += 1;
+        Some(NodeId(self.nr_domains as u16 - 1))
+    }
+
+    fn known_node_of(&self, pxm: u32) -> Option<NodeId> {
+        let known = &self.domains[..self.nr_domains];
+        known.iter().position(|&d| d == pxm).map(|i| NodeId(i as u16))
+    }
+
+    fn read_cpus(&mut self, srat: &Srat<'_>) -> Result<(), Unused> {
+        for affinity in srat.affinities().flatten() {
+            let (Affinity::Cpu { pxm, .. } | Affinity::Generic { pxm }) = affinity else { continue };
+            let Some(node) = self.node_of(pxm) else {
+                log::error!("SRAT: Too many proximity domains {pxm:x}");
+                return Err(Unused::Refused);
+            };
+            if let Affinity::Cpu { apic_id, width, .. } = affinity {
+                if apic_id >= MAX_APIC_ID {
+                    log::info!(
+                        "SRAT: PXM {pxm} -> APIC {apic_id:#0width$x} -> Node {node} skipped apicid that is too big"
+                    );
+                    continue;
+                }
+                self.set_cpu(apic_id, node);
+                log::info!("SRAT: PXM {pxm} -> APIC {apic_id:#0width$x} -> Node {node}");
+            }
+            self.nodes.insert(node);
+        }
+        Ok(())
+    }
+
+    fn set_cpu(&mut self, apic_id: u32, node: NodeId) {
+        let known = self.cpus[..self.nr_cpus].iter().position(|c| c.0 == apic_id);
+        let i = known.unwrap_or_else(|| {
+            self.nr_cpus += 1;
+            self.nr_cpus - 1
+        });
+        self.cpus[i] = (apic_id, node);
+    }
+
+    /// The node of a CPU that the table names.
+    pub(super) fn node_of_apic(&self, apic_id: u32) -> Option<NodeId> {
+        self.cpus[..self.nr_cpus].iter().find(|c| c.0 == apic_id).map(|c| c.1)
+    }
+
+    /// (Linux: `acpi_numa_memory_affinity_init`.)
+    fn read_memory(&mut self, srat: &Srat<'_>, memblock: &mut Memblock<'a>) -> Result<(), Unused> {
+        let mut nr = 0;
+        for affinity in srat.affinities().flatten() {
+            let Affinity::Memory { pxm, base, size_bytes, flags } = affinity else { continue };
+            let Some(node) = self.node_of(pxm) else {
+                log::error!("ACPI: SRAT: Too many proximity domains.");
+                return Err(Unused::Refused);
+            };
+            let last = base.wrapping_add(size_bytes).wrapping_sub(1);
+            if self.blocks.add(node, base, size_bytes).is_none() {
+                log::error!(
+                    "ACPI: SRAT: Failed to add memblk to node {node} [mem {base:#010x}-{last:#010x}]"
+                );
+                return Err(Unused::Refused);
+            }
+            self.nodes.insert(node);
+            nr += 1;
+            let hotplug = flags.contains(MemoryFlags::HOT_PLUGGABLE);
+            let name = |set: bool, name| if set { name } else { "" };
+            log::info!(
+                "ACPI: SRAT: Node {node} PXM {pxm} [mem {base:#010x}-{last:#010x}]{}{}",
+                name(hotplug, " hotplug"),
+                name(flags.contains(MemoryFlags::NON_VOLATILE), " non-volatile"),
+            );
+            if hotplug && memblock.mark(memblock::capped(base, size_bytes), Flags::HOTPLUG).is_err() {
+                log::warn!(
+                    "ACPI: SRAT: Failed to mark hotplug range [mem {base:#010x}-{last:#010x}] in memblock"
+                );
+            }
+        }
+        if nr > 0 { Ok(()) } else { Err(Unused::Empty) }
+    }
+
+    /// Fills the distances of domains that are nodes (Linux: `acpi_numa_slit_init`); a table that makes no sense is not
+    /// used.
+    fn read_slit(&mut self, bytes: &[u8], memblock: &mut Memblock<'a>) -> Result<(), memblock::Error> {
+        let Ok(slit) = Slit::new(bytes) else {
+            log::info!("ACPI: SLIT table looks invalid. Not used.");
+            return Ok(());
+        };
+        let nr = self.nodes.last().map_or(0, |n| n.index() + 1);
+        let table = memblock.alloc_slice(nr * nr, 0u8, OnNode::Any)?;
+        for (i, distance) in table.iter_mut().enumerate() {
+            let (from, to) = (i / nr, i % nr);
+            let domain = |n: usize| self.domains[..self.nr_domains].get(n).copied();
+            let given = domain(from).zip(domain(to)).and_then(|(a, b)| slit.distance(a, b));
+            *distance = given.unwrap_or(default_distance(NodeId(from as u16), NodeId(to as u16)));
+        }
+        log::debug!("NUMA: Initialized distance table, cnt={nr}");
+        self.kept[1] = range_of(memblock, table);
+        self.distances = Distances::new(nr, table);
+        Ok(())
+    }
+
+    /// Gives up what is not needed for good; returns the domains by node, and the distances.
+    pub(super) fn keep(
+        self,
+        memblock: &mut Memblock<'a>,
+    ) -> Result<(&'a [u32], Distances<'a>), memblock::Error> {
+        let (scratch, domains, distances) = (self.scratch, &self.domains[..self.nr_domains], self.distances);
+        for range in scratch.into_iter().flatten() {
+            memblock.free(range)?;
+        }
+        Ok((domains, distances))
+    }
+
+    /// Gives up all.
+    pub(super) fn release(self, memblock: &mut Memblock<'a>) -> Result<(), memblock::Error> {
+        let all = self.scratch.into_iter().chain(self.kept);
+        for range in all.flatten() {
+            memblock.free(range)?;
+        }
+        Ok(())
+    }
+}
+
+/// A table all of whose entries can be read.
+fn usable(bytes: &[u8]) -> Result<Srat<'_>, TableError> {
+    let srat = Srat::new(bytes)?;
+    srat.affinities().try_for_each(|a| a.map(drop))?;
+    Ok(srat)
+}
+
+fn range_of<T>(memblock: &Memblock<'_>, slice: &[T]) -> Option<PhysRange> {
+    memblock.range_of(slice).filter(|r| !r.is_empty())
+}

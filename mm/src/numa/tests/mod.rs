@@ -1,0 +1,320 @@
+mod machines;
+mod tables;
+
+use super::*;
+use crate::arch::SimMachine;
+use crate::e820;
+use crate::memblock::Region;
+use crate::testlog::capture;
+use machines::MACHINES;
+use proptest::prelude::*;
+use std::string::String;
+use std::vec;
+use std::vec::Vec;
+
+/// A machine's tables, and what Linux made of them.
+pub(super) struct Machine {
+    pub(super) name: &'static str,
+    /// First and last byte, type.
+    pub(super) e820: &'static [(u64, u64, u32)],
+    pub(super) srat: Option<&'static str>,
+    pub(super) slit: Option<&'static str>,
+    pub(super) apic: Option<&'static str>,
+    /// First and last byte.
+    pub(super) reserved: &'static [(u64, u64)],
+    /// First and last byte, flags, node.
+    pub(super) memory: &'static [(u64, u64, u32, u16)],
+    pub(super) log: &'static [&'static str],
+    pub(super) possible: &'static [u16],
+    pub(super) online: &'static [u16],
+    pub(super) has_memory: &'static [u16],
+    pub(super) cpu_nodes: &'static [u16],
+    pub(super) distances: &'static [&'static [u8]],
+}
+
+fn bytes(hex: &str) -> Vec<u8> {
+    (0..hex.len()).step_by(2).map(|i| u8::from_str_radix(&hex[i..i + 2], 16).unwrap()).collect()
+}
+
+fn nodes(mask: &NodeMask) -> Vec<u16> {
+    mask.iter().map(|n| n.0).collect()
+}
+
+/// The first RAM that the simulated machine really has; what is allocated must lie there.
+const SIM_BYTES: u64 = 8 << 30;
+
+/// Runs `f` with memblock set up from a firmware map.
+fn with_memblock<R>(raw: &[(u64, u64, u32)], f: impl FnOnce(&mut Memblock<'_>, Pfn) -> R) -> R {
+    let sim = SimMachine::new(SIM_BYTES);
+    let mut entries = vec![e820::Entry::EMPTY; 300];
+    let mut map = e820::Map::new(&mut entries);
+    for &(start, last, kind) in raw {
+        map.add(start, last - start + 1, e820::Kind::from_raw(kind)).unwrap();
+    }
+    map.sanitise().unwrap();
+    map.trim_bios_range().unwrap();
+    let (mut memory, mut reserved) = (vec![Region::EMPTY; 128], vec![Region::EMPTY; 128]);
+    let mut memblock = Memblock::new(&mut memory, &mut reserved);
+    // SAFETY: the simulated RAM outlives `memblock`, and nobody else uses it.
+    unsafe { memblock.allow_resize(sim.machine()) };
+    memblock.set_current_limit(SIM_BYTES);
+    memblock.add_usable(&map).unwrap();
+    f(&mut memblock, map.end_of_ram_pfn())
+}
+
+fn check(machine: &Machine, mode: Mode) {
+    let [srat, slit, apic] = [machine.srat, machine.slit, machine.apic].map(|t| t.map(bytes));
+    let tables = Tables { srat: srat.as_deref(), slit: slit.as_deref() };
+    with_memblock(machine.e820, |memblock, max_pfn| {
+        for &(start, last) in machine.reserved {
+            memblock.reserve(PhysRange::new(start, last + 1).unwrap()).unwrap();
+        }
+        if machine.name == "srat-hotplug-movable" {
+            memblock.avoid_hotplug();
+            memblock.set_direction(Direction::BottomUp);
+        }
+        let cpus = Madt::new(&apic.unwrap()).unwrap().enabled(0, memblock).unwrap();
+        let reserved_bytes = memblock.reserved_bytes();
+        let (numa, log) = capture(|| Numa::init(&tables, mode, cpus, memblock, max_pfn).unwrap());
+        let name = machine.name;
+        let log: Vec<&str> = log.iter().map(String::as_str).collect();
+        assert_eq!(log, machine.log, "{name}: log");
+        let memory: Vec<_> = memblock
+            .memory()
+            .iter()
+            .map(|r| (r.range.start(), r.range.end() - 1, r.flags.bits(), r.node.unwrap().0))
+            .collect();
+        assert_eq!(memory, machine.memory, "{name}: memory");
+        assert_eq!(nodes(numa.possible()), machine.possible, "{name}: possible");
+        assert_eq!(nodes(numa.online()), machine.online, "{name}: online");
+        assert_eq!(nodes(numa.with_memory()), machine.has_memory, "{name}: with memory");
+        let cpu_nodes: Vec<_> = numa.cpu_nodes().iter().map(|n| n.0).collect();
+        assert_eq!(cpu_nodes, machine.cpu_nodes, "{name}: CPUs");
+        let online = || numa.online().iter();
+        let distances: Vec<Vec<u8>> =
+            online().map(|a| online().map(|b| numa.distance(a, b)).collect()).collect();
+        assert_eq!(distances, machine.distances, "{name}: distances");
+        let kept = memblock.reserved_bytes() - reserved_bytes;
+        // Domains, one for each entry at most; distances; a node for each CPU.
+        assert!(kept <= 4 * 9 + 4 * 4 + 2 * 4, "{name}: {kept} bytes are left reserved");
+        numa.validate(memblock);
+        memblock.validate();
+    });
+}
+
+#[test]
+fn reference_machines_get_linuxs_nodes() {
+    for machine in MACHINES {
+        let mode = if machine.name == "cmd-numaoff" { Mode::Off } else { Mode::On };
+        check(machine, mode);
+    }
+}
+
+fn two_gib(srat: &[u8], slit: Option<&[u8]>) -> (Vec<u16>, Vec<String>) {
+    with_memblock(&[(0, (2 << 30) - 1, 1)], |memblock, max_pfn| {
+        let tables = Tables { srat: Some(srat), slit };
+        let (numa, log) =
+            capture(|| Numa::init(&tables, Mode::On, &[0, 1, 2, 3], memblock, max_pfn).unwrap());
+        numa.validate(memblock);
+        memblock.validate();
+        (nodes(numa.possible()), log)
+    })
+}
+
+#[track_caller]
+fn refused(srat: &[u8], why: &str) {
+    let (possible, log) = two_gib(srat, None);
+    assert_eq!(possible, [0]);
+    assert!(log.iter().any(|l| l.contains(why)), "{log:?}");
+    assert!(log.iter().any(|l| l == "No NUMA configuration found"), "{log:?}");
+}
+
+#[test]
+fn broken_tables_are_refused_with_a_message() {
+    let good = tables::srat(3, &[tables::memory(0, 0, 1 << 30, 1), tables::memory(1, 1 << 30, 1 << 30, 1)]);
+    assert_eq!(two_gib(&good, None).0, [0, 1]);
+    let mut broken = good.clone();
+    broken[60] ^= 1;
+    refused(&broken, "Checksum");
+    refused(&good[..good.len() - 1], "Truncated");
+    refused(&good[..20], "Truncated");
+    refused(&[], "Truncated");
+    refused(&tables::table(*b"SLIT", 1, &[0; 20]), "Signature");
+    let mut body = vec![0; 12];
+    body.extend([1, 40, 0, 0]);
+    refused(&tables::table(*b"SRAT", 3, &body), "Entry(1)");
+    body.truncate(12);
+    body.extend([7, 0, 0, 0]);
+    refused(&tables::table(*b"SRAT", 3, &body), "Entry(7)");
+    body.truncate(12);
+    body.extend([0, 8, 0, 0, 1, 0, 0, 0]);
+    refused(&tables::table(*b"SRAT", 3, &body), "Entry(0)");
+    refused(&tables::table(*b"SRAT", 3, &[0; 4]), "Truncated");
+    refused(&tables::srat(3, &[tables::memory(5000, 0, 2 << 30, 1)]), "Too many proximity domains.");
+    refused(
+        &tables::srat(3, &[tables::memory(0, 1 << 50, 1 << 30, 1)]),
+        "nodes only cover 0MB of your 2047MB",
+    );
+}
+
+#[test]
+fn entries_that_are_not_enabled_do_not_count() {
+    let entries = [tables::memory(7, 0, 1 << 30, 0), tables::memory(3, 0, 2 << 30, 1), tables::cpu(9, 1, 0)];
+    let (possible, log) = two_gib(&tables::srat(3, &entries), None);
+    assert_eq!(possible, [0]);
+    assert_eq!(log, ["ACPI: SRAT: Node 0 PXM 3 [mem 0x00000000-0x7fffffff]"]);
+}
+
+#[test]
+fn domains_are_numbered_as_cpus_then_memory_name_them() {
+    let entries = [
+        tables::memory(500, 0, 1 << 30, 1),
+        tables::memory(2, 1 << 30, 1 << 30, 5),
+        tables::cpu(0x201, 1, 1),
+        tables::x2apic(2, 300, 1),
+        tables::x2apic(2, 1 << 20, 1),
+    ];
+    let (possible, log) = two_gib(&tables::srat(3, &entries), None);
+    assert_eq!(possible, [0, 1, 2]);
+    let want = [
+        "SRAT: PXM 513 -> APIC 0x01 -> Node 0",
+        "SRAT: PXM 2 -> APIC 0x012c -> Node 1",
+        "SRAT: PXM 2 -> APIC 0x100000 -> Node 1 skipped apicid that is too big",
+        "ACPI: SRAT: Node 2 PXM 500 [mem 0x00000000-0x3fffffff]",
+        "ACPI: SRAT: Node 1 PXM 2 [mem 0x40000000-0x7fffffff] non-volatile",
+    ];
+    assert_eq!(log, want);
+    // Before revision 2, a domain was one byte.
+    let (_, log) =
+        two_gib(&tables::srat(1, &[tables::memory(0x302, 0, 2 << 30, 1), tables::cpu(0x201, 1, 1)]), None);
+    assert_eq!(log[0], "SRAT: PXM 1 -> APIC 0x01 -> Node 0");
+    assert_eq!(log[1], "ACPI: SRAT: Node 1 PXM 2 [mem 0x00000000-0x7fffffff]");
+}
+
+#[test]
+fn overlap_within_a_node_is_only_warned_of() {
+    let entries = [tables::memory(0, 0, 3 << 29, 1), tables::memory(0, 1 << 30, 1 << 30, 1)];
+    let (possible, log) = two_gib(&tables::srat(3, &entries), None);
+    assert_eq!(possible, [0]);
+    assert!(log.contains(&String::from(
+        "Warning: node 0 [mem 0x00000000-0x5fffffff] overlaps with itself [mem 0x40000000-0x7fffffff]"
+    )));
+    assert!(log.contains(&String::from(
+        "NUMA: Node 0 [mem 0x00000000-0x5fffffff] + [mem 0x40000000-0x7fffffff] -> [mem 0x00000000-0x7fffffff]"
+    )));
+}
+
+#[test]
+fn a_cpu_that_no_table_names_gets_the_next_node_in_turn() {
+    let entries =
+        [tables::memory(0, 0, 1 << 30, 1), tables::memory(1, 1 << 30, 1 << 30, 1), tables::cpu(1, 0, 1)];
+    let srat = tables::srat(3, &entries);
+    with_memblock(&[(0, (2 << 30) - 1, 1)], |memblock, max_pfn| {
+        let tables = Tables { srat: Some(&srat), slit: None };
+        let numa = Numa::init(&tables, Mode::On, &[0, 1, 2, 3], memblock, max_pfn).unwrap();
+        // The CPU entry comes first: domain 1 is node 0. CPU 0 is named; the turns go on under it.
+        let got: Vec<_> = (0..5).map(|c| numa.node_of_cpu(CpuId(c)).0).collect();
+        assert_eq!(got, [0, 1, 0, 1, 0]);
+        assert_eq!((numa.domain_of(NodeId(0)), numa.domain_of(NodeId(2))), (Some(1), None));
+    });
+}
+
+#[test]
+fn a_slit_must_be_complete_and_make_sense() {
+    let entries = [tables::memory(0, 0, 1 << 30, 1), tables::memory(2, 1 << 30, 1 << 30, 1)];
+    let srat = tables::srat(3, &entries);
+    let used = |slit: &[u8]| {
+        !two_gib(&srat, Some(slit)).1.contains(&"ACPI: SLIT table looks invalid. Not used.".into())
+    };
+    assert!(used(&tables::slit(3, &[10, 20, 30, 20, 10, 40, 30, 40, 10])));
+    assert!(used(&tables::slit(1, &[10])));
+    assert!(used(&tables::slit(0, &[])));
+    assert!(!used(&tables::slit(3, &[10, 20, 30, 20, 10, 40, 30, 40])));
+    assert!(!used(&tables::slit(2, &[10, 10, 20, 10])));
+    assert!(!used(&tables::slit(2, &[10, 20, 20, 11])));
+    assert!(!used(&tables::slit(u64::MAX, &[10])));
+    assert!(!used(&tables::slit(1 << 32, &[10])));
+    let slit = tables::slit(3, &[10, 20, 30, 20, 10, 40, 31, 40, 10]);
+    with_memblock(&[(0, (2 << 30) - 1, 1)], |memblock, max_pfn| {
+        let tables = Tables { srat: Some(&srat), slit: Some(&slit) };
+        let numa = Numa::init(&tables, Mode::On, &[0], memblock, max_pfn).unwrap();
+        assert_eq!((numa.distance(NodeId(0), NodeId(1)), numa.distance(NodeId(1), NodeId(0))), (30, 31));
+        assert_eq!((numa.distance(NodeId(5), NodeId(5)), numa.distance(NodeId(0), NodeId(5))), (10, 20));
+    });
+}
+
+#[test]
+fn the_madt_names_each_enabled_cpu_once_the_boot_cpu_first() {
+    let entries = [
+        tables::lapic(0, 1),
+        tables::lapic(1, 1),
+        tables::lapic(2, 0),
+        tables::lapic(3, 2),
+        tables::lapic(0xff, 1),
+        vec![1, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+        tables::lx2apic(1, 1),
+        tables::lx2apic(0x1234, 1),
+        tables::lx2apic(u32::MAX, 1),
+    ];
+    with_memblock(&[(0, (2 << 30) - 1, 1)], |memblock, _| {
+        let bytes = tables::madt(5, &entries);
+        let madt = Madt::new(&bytes).unwrap();
+        assert_eq!(madt.enabled(1, memblock).unwrap(), [1, 0, 0x1234]);
+        let absent =
+            |madt: Madt<'_>| madt.cpus().flatten().filter(|c| c.state == madt::CpuState::Absent).count();
+        assert_eq!(absent(madt), 1, "only the one that can be brought online");
+        assert_eq!(absent(Madt::new(&tables::madt(4, &entries)).unwrap()), 2);
+        let mut short = entries.to_vec();
+        short.insert(1, vec![0, 5, 0, 0, 0]);
+        let bytes = tables::madt(3, &short);
+        assert_eq!(Madt::new(&bytes).unwrap().enabled(7, memblock).unwrap(), [7, 0]);
+    });
+}
+
+#[test]
+fn masks_know_their_nodes() {
+    let mut mask = NodeMask::EMPTY;
+    assert!(mask.is_empty() && mask.last().is_none());
+    for n in [1023, 0, 64, 63] {
+        mask.insert(NodeId(n));
+    }
+    assert_eq!(nodes(&mask), [0, 63, 64, 1023]);
+    assert_eq!((mask.len(), mask.last()), (4, Some(NodeId(1023))));
+    assert!(mask.contains(NodeId(63)) && !mask.contains(NodeId(62)) && !mask.contains(NodeId(u16::MAX)));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn arbitrary_tables_never_panic(
+        srat in prop::collection::vec(any::<u8>(), 0..200),
+        slit in prop::collection::vec(any::<u8>(), 0..100),
+        madt in prop::collection::vec(any::<u8>(), 0..100),
+    ) {
+        let _ = two_gib(&srat, Some(&slit));
+        let srat = tables::table(*b"SRAT", 3, &srat);
+        let _ = two_gib(&srat, Some(&tables::table(*b"SLIT", 1, &slit)));
+        if let Ok(madt) = Madt::new(&tables::table(*b"APIC", 3, &madt)) {
+            madt.cpus().for_each(drop);
+        }
+        let _ = Madt::new(&madt);
+    }
+
+    #[test]
+    fn arbitrary_entries_make_valid_nodes_or_none(
+        entries in prop::collection::vec(
+            (prop::sample::select(vec![0u8, 1, 2, 5]), 0u32..6, 0u64..9, 0u64..5, 0u32..8, any::<bool>()), 0..12,
+        ),
+        revision in 0u8..4,
+        matrix in prop::collection::vec(9u8..40, 16),
+    ) {
+        let made: Vec<_> = entries.iter().map(|&(kind, pxm, base, size, flags, odd)| match kind {
+            0 => tables::cpu(pxm, base as u8, flags),
+            2 => tables::x2apic(pxm, base as u32, flags),
+            5 => tables::generic(pxm, flags),
+            _ => tables::memory(pxm, (base << 28) + u64::from(odd), size << 28, flags),
+        }).collect();
+        let _ = two_gib(&tables::srat(revision, &made), Some(&tables::slit(4, &matrix)));
+    }
+}
