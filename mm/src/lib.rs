@@ -47,6 +47,8 @@ pub mod sparse;
 pub mod stat;
 pub mod sync;
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod testlog;
 pub mod zone;
 

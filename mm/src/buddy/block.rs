@@ -234,7 +234,7 @@ impl Bounds {
         let first = self.machine.page(self.span.start) as u64;
         let size = self.span.nr_pages() * size_of::<Page>() as u64;
         let inside = |link: u64| {
-            link == 0 || (link.wrapping_sub(first) < size && link % size_of::<Page>() as u64 == 0)
+            link == 0 || (link.wrapping_sub(first) < size && link.is_multiple_of(size_of::<Page>() as u64))
         };
         // SAFETY: as in `listed`.
         unsafe { inside(page.word(NEXT)) && inside(page.word(PREV)) }

@@ -17,6 +17,8 @@
 //! # Not here
 //! Which memory is on which node: [`crate::numa`].
 
+#[cfg(test)]
+mod testing;
 mod zonelist;
 
 pub use zonelist::{ZoneRef, Zonelist, ZonelistKind};

@@ -67,6 +67,13 @@ unsafe impl Send for Zonelist {}
 unsafe impl Sync for Zonelist {}
 
 impl Zonelist {
+    #[cfg(test)]
+    pub(super) fn for_test(entries: &'static mut [ZoneRef]) -> Self {
+        let first =
+            ZoneIdx::ALL.map(|idx| entries.iter().position(|e| e.idx <= idx).unwrap_or(entries.len()) as u32);
+        Self { len: entries.len() as u32, entries: NonNull::from_mut(entries).cast(), first }
+    }
+
     /// All entries.
     #[inline]
     pub fn entries(&self) -> &[ZoneRef] {

@@ -110,10 +110,11 @@ impl PageAllocator {
     /// Checks a block to be freed and clears the flags that may be left (Linux: `free_pages_prepare`).
     #[inline]
     fn make_clean(&self, block: &FreeBlock) {
-        if block.order() > Order::ZERO && block.page().flags().contains(PageFlags::HEAD) {
-            if let Err(tail) = unmake_compound(block) {
-                bug(BadPage::new(self.machine, tail, BadReason::CorruptedTail));
-            }
+        if block.order() > Order::ZERO
+            && block.page().flags().contains(PageFlags::HEAD)
+            && let Err(tail) = unmake_compound(block)
+        {
+            bug(BadPage::new(self.machine, tail, BadReason::CorruptedTail));
         }
         if !all_clean(block.pages(), PageFlags::all()) {
             self.clear_flags(block);

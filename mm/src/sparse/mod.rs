@@ -21,6 +21,9 @@
 //! # Not here
 //! Initial contents of struct pages: [`crate::init`]. Mapping the vmemmap: whoever implements [`PopulateVmemmap`].
 
+#[cfg(test)]
+mod testing;
+
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU16, Ordering};
 
