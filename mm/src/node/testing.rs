@@ -34,7 +34,14 @@ impl Nodes {
                 let start = ram().map(|s| s.start).min().unwrap_or_default();
                 let end = ram().map(|s| s.end).max().unwrap_or_default();
                 let span = PfnRange::new(start, end);
-                Box::into_raw(Box::new(Node { zones, zonelists: [empty(), empty()], id, span, present }))
+                Box::into_raw(Box::new(Node {
+                    zones,
+                    zonelists: [empty(), empty()],
+                    id,
+                    span,
+                    present,
+                    counters: NodeCounters::new(),
+                }))
             })
             .collect();
         for (id, &node) in nodes.iter().enumerate() {
