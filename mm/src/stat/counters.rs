@@ -13,14 +13,12 @@ use core::fmt;
 use core::marker::PhantomData;
 use core::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
-use super::items::{Item, NodeStat, NumaEvent, VmEvent, ZoneStat};
+use super::items::{Item, NodeStat, VmEvent, ZoneStat};
 
 /// A zone's counters.
 pub type ZoneCounters = Counters<ZoneStat, { ZoneStat::COUNT }>;
 /// A node's counters.
 pub type NodeCounters = Counters<NodeStat, { NodeStat::COUNT }>;
-/// One CPU's counts of where its allocations from one zone found their pages.
-pub type NumaEvents = Events<NumaEvent, { NumaEvent::COUNT }>;
 /// One CPU's counts of what happened.
 pub type VmEvents = Events<VmEvent, { VmEvent::COUNT }>;
 

@@ -4,6 +4,8 @@
 //! items -> counters                          what is counted (Linux's order and names); zones, nodes embed these
 //!   |
 //! zoneinfo freelists slabinfo meminfo vmstat plain numbers in, text out: byte for byte what Linux prints
+//!   |
+//! collect -> files                           from the living structures; the files by name
 //! ```
 //!
 //! # Not here
@@ -11,7 +13,11 @@
 
 #![deny(unsafe_code)]
 
+pub mod collect;
 mod counters;
+#[allow(unsafe_code, reason = "reaches per-CPU counts")]
+mod cpu_events;
+mod files;
 pub mod freelists;
 mod items;
 pub mod meminfo;
@@ -19,7 +25,9 @@ pub mod slabinfo;
 pub mod vmstat;
 pub mod zoneinfo;
 
-pub use counters::{Counters, Events, NodeCounters, NumaEvents, VmEvents, ZoneCounters};
+pub use counters::{Counters, Events, NodeCounters, VmEvents, ZoneCounters};
+pub use cpu_events::CpuEvents;
+pub use files::{Error, File, SlabCaches, System, write};
 pub use items::{Item, NodeStat, NumaEvent, VmEvent, ZoneStat};
 
 /// A value for each [`ZoneStat`].
