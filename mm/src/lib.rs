@@ -43,6 +43,8 @@ pub mod percpu;
 
 pub mod pfn;
 pub mod pgtable;
+#[deny(unsafe_code)]
+pub mod resource;
 pub mod sparse;
 pub mod stat;
 pub mod sync;

@@ -1,0 +1,108 @@
+//! The resources that are known before any device: the firmware's map and the kernel image.
+
+use super::{Error, Id, Tree};
+use crate::addr::{PhysRange, align_up};
+use crate::e820::{Entry, Kind, Map};
+
+const MIB: u64 = 1 << 20;
+
+/// Where the kernel's parts are.
+#[derive(Clone, Copy, Debug)]
+pub struct KernelImage {
+    /// Instructions.
+    pub code: PhysRange,
+    /// Constants.
+    pub rodata: PhysRange,
+    /// Initialised data.
+    pub data: PhysRange,
+    /// Data that starts as zero.
+    pub bss: PhysRange,
+}
+
+impl Tree<'_> {
+    /// Adds the parts of the kernel image; empty ones are left out. Those that share a page with another are reported
+    /// and left out, too.
+    ///
+    /// # Errors
+    /// [`Error::Full`].
+    pub fn add_kernel(&mut self, image: &KernelImage) -> Result<(), Error> {
+        let parts = [
+            (image.code, "Kernel code"),
+            (image.rodata, "Kernel rodata"),
+            (image.data, "Kernel data"),
+            (image.bss, "Kernel bss"),
+        ];
+        for (range, name) in parts.into_iter().filter(|(range, _)| !range.is_empty()) {
+            self.insert_or_report(range, name)?;
+        }
+        Ok(())
+    }
+
+    /// Adds what must be there before devices claim their windows: memory, ACPI tables, all below 1 MiB (Linux:
+    /// `e820__reserve_resources`).
+    ///
+    /// # Errors
+    /// [`Error::Full`].
+    pub fn add_firmware_map(&mut self, map: &Map<'_>) -> Result<(), Error> {
+        self.add_entries(map, early)
+    }
+
+    /// Adds the rest of the map, into which devices' windows may reach, and the gaps between the end of memory and the
+    /// next round address, where devices must not be placed (Linux: `e820__reserve_resources_late`).
+    ///
+    /// # Errors
+    /// [`Error::Full`].
+    pub fn add_firmware_map_late(&mut self, map: &Map<'_>) -> Result<(), Error> {
+        self.add_entries(map, |e| !early(e))?;
+        for range in map.usable() {
+            let end = align_up(range.end(), ram_alignment(range.end()));
+            let all = self.range(Id::ROOT).end();
+            let gap = end.and_then(|end| PhysRange::new(range.end(), end.min(all)));
+            if let Some(gap) = gap.filter(|g| !g.is_empty()) {
+                self.reserve_with_split(gap, "RAM buffer")?;
+            }
+        }
+        Ok(())
+    }
+
+    fn add_entries(&mut self, map: &Map<'_>, wanted: impl Fn(&Entry) -> bool) -> Result<(), Error> {
+        for entry in map.entries().iter().filter(|e| wanted(e)) {
+            self.insert_or_report(entry.range, entry.kind.iomem_name())?;
+        }
+        Ok(())
+    }
+
+    fn insert_or_report(&mut self, range: PhysRange, name: &'static str) -> Result<(), Error> {
+        match self.insert(range, name) {
+            Ok(_) => Ok(()),
+            Err(Error::Full) => Err(Error::Full),
+            Err(Error::Outside) => {
+                log::warn!("resource: {name} {range} is out of reach");
+                Ok(())
+            }
+            Err(Error::Conflict(other)) => {
+                log::warn!(
+                    "resource: {name} {range} conflicts with {} {}",
+                    self.name(other),
+                    self.range(other)
+                );
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Whether an entry is added before devices' windows (Linux: `do_mark_busy`).
+fn early(entry: &Entry) -> bool {
+    let late = [Kind::RESERVED, Kind::SOFT_RESERVED, Kind::PRAM, Kind::PMEM];
+    entry.range.start() < MIB || !late.contains(&entry.kind)
+}
+
+/// To which round address the end of memory is rounded up: the higher, the coarser.
+fn ram_alignment(end: u64) -> u64 {
+    match end / MIB {
+        0 => 64 << 10,
+        1..16 => MIB,
+        _ => 64 * MIB,
+    }
+}
