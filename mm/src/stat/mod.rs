@@ -25,6 +25,10 @@ pub mod slabinfo;
 pub mod vmstat;
 pub mod zoneinfo;
 
+#[cfg(test)]
+#[allow(unsafe_code, reason = "makes per-CPU memory")]
+mod tests;
+
 pub use counters::{Counters, Events, NodeCounters, VmEvents, ZoneCounters};
 pub use cpu_events::CpuEvents;
 pub use files::{Error, File, SlabCaches, System, write};

@@ -1,0 +1,145 @@
+//! The files, read from machines that work.
+
+use std::alloc::alloc;
+use std::string::String;
+use std::vec::Vec;
+
+use core::fmt;
+use core::ptr::NonNull;
+
+use super::meminfo::Others;
+use super::slabinfo::SlabInfo;
+use super::*;
+use crate::arch::run_as_cpu;
+use crate::gfp::Gfp;
+use crate::id::CpuId;
+use crate::order::Order;
+use crate::testing::TestMachine;
+
+struct OneCache;
+
+impl SlabCaches for OneCache {
+    fn for_each(&self, show: &mut dyn FnMut(&SlabInfo<'_>) -> fmt::Result) -> fmt::Result {
+        show(&SlabInfo {
+            name: "kmalloc-8",
+            active_objs: 500,
+            num_objs: 512,
+            obj_size: 8,
+            objs_per_slab: 512,
+            order: Order::ZERO,
+            num_slabs: 1,
+        })
+    }
+}
+
+fn with_system<R>(m: &TestMachine, nr_cpus: u32, f: impl FnOnce(&System<'_>) -> R) -> R {
+    let layout = CpuEvents::layout(nr_cpus).unwrap();
+    // SAFETY: the layout's size is not zero; fresh memory of that layout, leaked.
+    let events = unsafe { CpuEvents::new(NonNull::new(alloc(layout)).unwrap(), nr_cpus) };
+    let iomem = "00001000-0009fbff : System RAM\n";
+    f(&System {
+        pages: &m.pages,
+        slabs: &OneCache,
+        iomem: &iomem,
+        events: &events,
+        others: Others::default(),
+    })
+}
+
+fn text(file: File, system: &System<'_>) -> String {
+    let mut out = String::new();
+    file.write(system, &mut out).unwrap();
+    out
+}
+
+/// The numbers that follow `name` in its lines.
+fn values(text: &str, name: &str) -> Vec<u64> {
+    text.lines()
+        .filter_map(|line| {
+            line.trim_start().strip_prefix(name)?.strip_prefix([' ', ':'])?.split_whitespace().next()
+        })
+        .map(|value| value.parse().unwrap())
+        .collect()
+}
+
+#[test]
+fn zoneinfo_shows_all_zones_and_each_nodes_counters_once() {
+    let m = TestMachine::with(6 << 10, 2, 2);
+    m.pages.nodes().iter().for_each(|node| node.counters().add(NodeStat::PageTable, 3));
+    let text = with_system(&m, 2, |system| text(File::ZoneInfo, system));
+    assert_eq!(text.lines().filter(|line| line.starts_with("Node ")).count(), 10, "{text}");
+    assert_eq!(values(&text, "nr_page_table_pages"), [3, 3]);
+    let at = |wanted: &str| {
+        text.lines().position(|line| line == wanted).unwrap_or_else(|| panic!("{wanted}: {text}"))
+    };
+    assert_eq!(at("Node 0, zone      DMA") + 1, at("  per-node stats"));
+    // Node 1 starts at 3 GiB: its first zone with memory is DMA32.
+    assert_eq!(text.lines().nth(at("Node 1, zone    DMA32") + 1), Some("  per-node stats"));
+    let free: u64 = values(&text, "nr_free_pages").iter().sum();
+    assert_eq!(free, m.pages.free_pages_total());
+    assert_eq!(values(&text, "cpu").len(), 2 * m.pages.nodes().populated_zones().count());
+    assert_eq!(text.matches("  vm stats threshold: ").count(), 8);
+}
+
+#[test]
+fn free_lists_count_what_is_free() {
+    let m = TestMachine::with(64, 1, 1);
+    let block = run_as_cpu(CpuId(0), || m.pages.alloc_pages(Gfp::KERNEL, Order::ZERO).unwrap());
+    with_system(&m, 1, |system| {
+        for zone in m.pages.nodes().populated_zones() {
+            assert_eq!(collect::free_lists(zone).nr_pages(), zone.nr_free());
+        }
+        let buddyinfo = text(File::BuddyInfo, system);
+        assert_eq!(buddyinfo.lines().count(), 2, "{buddyinfo}");
+        let pagetypeinfo = text(File::PageTypeInfo, system);
+        assert_eq!(pagetypeinfo.lines().count(), 3 + 1 + 2 * 5 + 2 + 2, "{pagetypeinfo}");
+        let blocks: u64 = m.pages.nodes().populated_zones().flat_map(collect::pageblocks).sum();
+        assert_eq!(blocks, 64 / 2);
+    });
+    run_as_cpu(CpuId(0), || m.pages.free_pages(block));
+}
+
+#[test]
+fn vmstat_and_zoneinfo_agree_on_allocations() {
+    let m = TestMachine::with(64, 1, 2);
+    let block = run_as_cpu(CpuId(1), || m.pages.alloc_pages(Gfp::KERNEL, Order::new(2).unwrap()).unwrap());
+    with_system(&m, 2, |system| {
+        system.events.count(VmEvent::PgFault);
+        let vmstat = text(File::VmStat, system);
+        let allocated: u64 =
+            ["dma", "dma32", "normal"].map(|z| values(&vmstat, &std::format!("pgalloc_{z}"))[0]).iter().sum();
+        assert_eq!(allocated, 4, "{vmstat}");
+        assert_eq!((values(&vmstat, "pgfault")[0], values(&vmstat, "numa_hit")[0]), (1, 1));
+        let zoneinfo = text(File::ZoneInfo, system);
+        assert_eq!(values(&zoneinfo, "numa_hit").iter().sum::<u64>(), 1);
+        assert_eq!(
+            values(&vmstat, "nr_free_pages")[0],
+            values(&zoneinfo, "nr_free_pages").iter().sum::<u64>()
+        );
+        let meminfo = text(File::MemInfo, system);
+        assert_eq!(values(&meminfo, "MemFree")[0], 4 * m.pages.free_pages_total());
+    });
+    run_as_cpu(CpuId(1), || m.pages.free_pages(block));
+}
+
+#[test]
+fn a_dump_stands_between_its_marks() {
+    let m = TestMachine::new(64);
+    with_system(&m, 1, |system| {
+        let mut out = String::new();
+        File::Iomem.dump(system, &mut out).unwrap();
+        let wanted = "--- begin /proc/iomem ---\n00001000-0009fbff : System RAM\n--- end /proc/iomem ---\n";
+        assert_eq!(out, wanted);
+        assert!(text(File::SlabInfo, system).ends_with("kmalloc-8            500    512      8  512    1 : tunables    0    0    0 : slabdata      1      1      0\n"));
+        assert_eq!(write("meninfo", system, &mut out), Err(Error::Unknown("meninfo")));
+    });
+}
+
+#[test]
+fn a_list_of_names_may_say_all() {
+    let list = |names: &'static str| File::list(names).collect::<Vec<_>>();
+    assert_eq!(list("meminfo,iomem"), [Ok(File::MemInfo), Ok(File::Iomem)]);
+    assert_eq!(list("all"), File::ALL.map(Ok));
+    assert_eq!(list("zoneinfo,,nix"), [Ok(File::ZoneInfo), Err(Error::Unknown("nix"))]);
+    assert_eq!(list(""), []);
+}
