@@ -1,0 +1,8 @@
+"""How gdb reads the memory subsystem of a stopped Strata.
+
+values      Rust values: numbers inside wrappers, pointers, searching by type
+machine     where the structures are, and addresses: page frame <-> struct Page <-> direct map
+pages       nodes, zones, free lists, pages
+objects     slab caches, address spaces
+commands    what is typed
+"""

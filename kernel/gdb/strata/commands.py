@@ -1,0 +1,108 @@
+"""What is typed: `mm nodes` and so on. `help mm` lists them."""
+
+import gdb
+
+from . import machine, objects, pages
+
+
+class Mm(gdb.Command):
+    """Look into the memory subsystem of the stopped kernel, a record a line.
+
+mm nodes              nodes: span, pages present, managed and free
+mm zones              zones: watermarks, sizes, per-CPU lists
+mm free [blocks]      free blocks by order and migratetype, or each block
+mm page PFN|ADDRESS   what is known of a page frame
+mm vmas               the areas of the current address space
+mm use [EXPRESSION]   look for the structures in the value of EXPRESSION instead of the kernel's own static
+
+Everything is read from memory: any stop will do, also inside a lock or a handler."""
+
+    def __init__(self):
+        super().__init__("mm", gdb.COMMAND_DATA, prefix=True)
+
+    def invoke(self, arguments, from_tty):
+        gdb.execute("help mm")
+
+
+def command(name, help_text, action):
+    """Registers `mm NAME`: `action` gets the words of its arguments."""
+
+    class Command(gdb.Command):
+        __doc__ = help_text
+
+        def invoke(self, arguments, from_tty):
+            try:
+                action(gdb.string_to_argv(arguments))
+            except gdb.MemoryError as error:
+                raise gdb.GdbError(f"the kernel's memory cannot be read at this stop: {error}")
+            except gdb.error as error:
+                raise gdb.GdbError(f"mm {name}: {error}")
+
+    Command(f"mm {name}", gdb.COMMAND_DATA)
+
+
+def without_arguments(name, show):
+    """An action that takes no words."""
+
+    def action(words):
+        if words:
+            raise gdb.GdbError(f"mm {name} takes no arguments")
+        show()
+
+    return action
+
+
+def free(words):
+    """mm free."""
+    if words not in ([], ["blocks"]):
+        raise gdb.GdbError("usage: mm free [blocks]")
+    pages.show_free(blocks=bool(words))
+
+
+def use(words):
+    """mm use."""
+    machine.Roots.expression = " ".join(words) or None
+
+
+def register():
+    """Makes all commands."""
+    Mm()
+    command(
+        "nodes",
+        "Nodes, a line each: first frame, frames spanned, pages present, managed, free, and on per-CPU lists.",
+        without_arguments("nodes", pages.show_nodes),
+    )
+    command(
+        "zones",
+        "Zones that have RAM, a line each: what /proc/zoneinfo says of limits, sizes and per-CPU lists.",
+        without_arguments("zones", pages.show_zones),
+    )
+    command(
+        "free",
+        """Free blocks: mm free [blocks].
+
+A line for each zone and migratetype: `nr` counts the free blocks of orders 0 to 10. Added up over the types they
+are /proc/buddyinfo. With `blocks`, a line for each block, found by following the lists.""",
+        free,
+    )
+    command(
+        "page",
+        """A page frame: mm page PFN | pfn N | phys ADDRESS | virt ADDRESS | ADDRESS.
+
+A small number is a page frame number; other addresses are recognised: the direct map, a struct Page, and whatever
+this CPU's page tables map. Prints the page's state as the table in mm::page names it.""",
+        pages.show_page,
+    )
+    command(
+        "vmas",
+        "Areas of the current address space, a line each, in order of address.",
+        without_arguments("vmas", objects.show_vmas),
+    )
+    command(
+        "use",
+        """Where to look: mm use [EXPRESSION].
+
+The structures are found by their types in the value of EXPRESSION, also behind references. Without one, in the
+kernel's static kernel::memory::MEMORY.""",
+        use,
+    )

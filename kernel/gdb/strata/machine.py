@@ -1,0 +1,130 @@
+"""Where the kernel's structures are, and how addresses belong together."""
+
+import gdb
+
+from . import values
+
+# What mm::arch::layout says.
+DIRECT_MAP, DIRECT_MAP_END = 0xFFFF_8880_0000_0000, 0xFFFF_C880_0000_0000
+VMEMMAP, VMEMMAP_END = 0xFFFF_EA00_0000_0000, 0xFFFF_EB00_0000_0000
+PAGE_SHIFT = 12
+SECTION_SHIFT = 15
+PAGEBLOCK_SHIFT = 9
+STRUCT_PAGE = 64
+
+ROOT = "kernel::memory::MEMORY"
+
+
+class Roots:
+    """The expression from which all structures are found by their types."""
+
+    expression = None
+
+
+def root():
+    """The kernel's one static instance, or what `mm use` named."""
+    if Roots.expression:
+        return gdb.parse_and_eval(Roots.expression)
+    symbol = gdb.lookup_global_symbol(ROOT) or gdb.lookup_static_symbol(ROOT)
+    if symbol is None:
+        raise gdb.GdbError(f"no symbol {ROOT}: load the kernel with symbols (file target/strata/strata-kernel)")
+    value = symbol.value()
+    try:
+        initialised = is_initialised(value)
+    except gdb.MemoryError:
+        raise gdb.GdbError("the kernel's memory is not mapped: it has not started yet")
+    if not initialised:
+        raise gdb.GdbError("the memory subsystem is not initialised yet: let the kernel run on")
+    return value
+
+
+def is_initialised(value):
+    """Whether a spin::Once has its value."""
+    once = values.find(value, "spin::once::Once")
+    if once is None:
+        return True
+    complete = 2
+    return values.raw(once["status"], 1) == complete
+
+
+def structure(type_name):
+    """The machine's one value of that type."""
+    found = values.find(root(), type_name)
+    if found is None:
+        raise gdb.GdbError(f"no {type_name} yet: let the kernel run on")
+    return found
+
+
+class Memory:
+    """Addresses of one machine: the real one, or a simulated one of a host test."""
+
+    def __init__(self):
+        self.sparse = values.find(structure("mm::node::Nodes"), "mm::sparse::Sparse")
+        machine = self.sparse["machine"]
+        if machine.type.sizeof:
+            self.direct_map, self.vmemmap = values.pointer(machine["ram"]), values.pointer(machine["pages"])
+            self.direct_map_end = self.vmemmap
+            self.vmemmap_end = self.vmemmap + (1 << 40)
+        else:
+            self.direct_map, self.direct_map_end = DIRECT_MAP, DIRECT_MAP_END
+            self.vmemmap, self.vmemmap_end = VMEMMAP, VMEMMAP_END
+
+    def page(self, pfn):
+        """The struct Page of a frame."""
+        return values.at(self.vmemmap + pfn * STRUCT_PAGE, "mm::page::Page")
+
+    def pfn_of(self, page_address):
+        """The frame of a struct Page."""
+        return (page_address - self.vmemmap) // STRUCT_PAGE
+
+    def pageblock(self, pfn):
+        """The byte of a frame's pageblock, None when the frame has no struct Page."""
+        root_type = values.type_named("mm::sparse::Root")
+        per_root = root_type.sizeof // values.type_named("mm::sparse::Section").sizeof
+        section = pfn >> SECTION_SHIFT
+        if section // per_root >= values.number(self.sparse["nr_roots"]):
+            return None
+        roots = values.pointer(self.sparse["roots"])
+        root_at = read_u64(roots + 8 * (section // per_root))
+        if root_at == 0:
+            return None
+        entry = values.at(root_at, "mm::sparse::Root")["sections"][section % per_root]
+        usage = values.pointer(entry["usage"])
+        if usage == 0:
+            return None
+        in_section = (pfn >> PAGEBLOCK_SHIFT) % (1 << (SECTION_SHIFT - PAGEBLOCK_SHIFT))
+        return gdb.selected_inferior().read_memory(usage + in_section, 1).tobytes()[0]
+
+    def pfn_from(self, words):
+        """The frame that `PFN`, `pfn N`, `phys ADDRESS` or an address names."""
+        kind = words[0] if len(words) == 2 else None
+        if not 1 <= len(words) <= 2 or kind not in (None, "pfn", "phys", "virt"):
+            raise gdb.GdbError("usage: mm page PFN | pfn N | phys ADDRESS | virt ADDRESS | ADDRESS")
+        n = int(gdb.parse_and_eval(words[-1])) & 0xFFFF_FFFF_FFFF_FFFF
+        if kind == "pfn":
+            return n
+        if kind == "phys":
+            return n >> PAGE_SHIFT
+        if self.vmemmap <= n < self.vmemmap_end:
+            return self.pfn_of(n)
+        if self.direct_map <= n < self.direct_map_end:
+            return (n - self.direct_map) >> PAGE_SHIFT
+        if kind is None and n < 1 << 34:
+            return n
+        return translate(n) >> PAGE_SHIFT
+
+
+def read_u64(address):
+    """The word at an address."""
+    return int.from_bytes(gdb.selected_inferior().read_memory(address, 8).tobytes(), "little")
+
+
+def translate(address):
+    """The physical address behind a virtual one in the page tables of the stopped CPU, as QEMU finds it."""
+    try:
+        answer = gdb.execute(f"monitor gva2gpa {address:#x}", to_string=True).strip()
+    except gdb.error:
+        raise gdb.GdbError(f"{address:#x} is no page frame, struct Page or direct-map address, and QEMU is not there to translate it")
+    if not answer.startswith("gpa:"):
+        raise gdb.GdbError(f"{address:#x} is not mapped on this CPU")
+    return int(answer.split()[-1], 16)

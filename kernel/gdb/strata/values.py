@@ -1,0 +1,122 @@
+"""Rust values as gdb sees them: what is inside of wrappers, whatever they are called.
+
+Atomics, cells, NonNull, newtypes and lock data are structs with one field that takes space; reading goes through them by
+that rule, so it survives renamed fields of the standard library.
+"""
+
+import gdb
+
+STRUCT, UNION = gdb.TYPE_CODE_STRUCT, gdb.TYPE_CODE_UNION
+POINTER, ARRAY = gdb.TYPE_CODE_PTR, gdb.TYPE_CODE_ARRAY
+
+
+def type_named(name):
+    """The type of that name; an error that says what to do when the debug information does not have it."""
+    try:
+        return gdb.lookup_type(name)
+    except gdb.error:
+        raise gdb.GdbError(f"no type {name}: load the kernel with symbols (file target/strata/strata-kernel)")
+
+
+def fields(value_type):
+    """The fields of a struct or union that take space."""
+    if value_type.code not in (STRUCT, UNION):
+        return []
+    return [f for f in value_type.fields() if f.name and hasattr(f, "bitpos") and f.type.sizeof]
+
+
+def inner(value):
+    """What is left when all wrappers are off."""
+    while True:
+        inside = fields(value.type)
+        if value.type.code == UNION and inside:
+            # MaybeUninit and the like: all fields overlap.
+            value = value[inside[0]]
+        elif len(inside) == 1 and inside[0].type.sizeof == value.type.sizeof:
+            value = value[inside[0]]
+        else:
+            return value
+
+
+def raw(value, size=None):
+    """The bytes at the value's address as an unsigned number."""
+    size = size or value.type.sizeof
+    memory = gdb.selected_inferior().read_memory(int(value.address), size)
+    return int.from_bytes(memory.tobytes(), "little")
+
+
+def number(value):
+    """An unsigned number: an integer, or whatever wraps one."""
+    return raw(value)
+
+
+def signed(value):
+    """A signed number of the value's size."""
+    bits = 8 * value.type.sizeof
+    n = raw(value)
+    return n - (1 << bits) if n >> (bits - 1) else n
+
+
+def pointer(value):
+    """The address in a reference, NonNull, AtomicPtr or an Option of them; 0 is null or None."""
+    return raw(value, 8)
+
+
+def at(address, type_name):
+    """The value of that type at that address."""
+    return gdb.Value(address).cast(type_named(type_name).pointer()).dereference()
+
+
+def element(first, index):
+    """`first` as the first of an array: the element with that index."""
+    return (first.address + index).dereference()
+
+
+def target(value):
+    """What a NonNull or reference points to, of the pointer's own type."""
+    return inner(value).dereference()
+
+
+def bare_name(value_type):
+    """The type's name without generic arguments."""
+    return (value_type.strip_typedefs().name or "").split("<", 1)[0]
+
+
+def find(value, wanted, depth=10):
+    """The first value of type `wanted` (without generic arguments) inside `value`, also behind references; or None."""
+    if depth == 0:
+        return None
+    value_type = value.type.strip_typedefs()
+    if bare_name(value_type) == wanted:
+        return value
+    if value_type.code == POINTER:
+        inside = value_type.target()
+        # Two words are a slice or a trait object; other pointers may lead anywhere.
+        if inside.code == STRUCT and int(value) != 0 and inside.sizeof:
+            return find(value.dereference(), wanted, depth - 1)
+        return None
+    for field in fields(value_type):
+        if field.type.strip_typedefs().code in (STRUCT, UNION, POINTER):
+            found = find(value[field], wanted, depth - 1)
+            if found is not None:
+                return found
+    return None
+
+
+def names(enum_type):
+    """Names of an enum without data, by number."""
+    return {f.enumval: f.name.rsplit("::", 1)[-1] for f in type_named(enum_type).fields()}
+
+
+def argument_named(value_type, wanted):
+    """The generic argument `wanted<...>` somewhere in the type's name, as a type; or None."""
+    name = value_type.strip_typedefs().name or ""
+    start = name.find(wanted + "<")
+    if start < 0:
+        return None
+    depth = 0
+    for end in range(start, len(name)):
+        depth += {"<": 1, ">": -1}.get(name[end], 0)
+        if name[end] == ">" and depth == 0:
+            return type_named(name[start : end + 1])
+    return None
