@@ -52,6 +52,7 @@ pub mod sync;
 pub(crate) mod testing;
 #[cfg(test)]
 mod testlog;
+pub mod vma;
 pub mod zone;
 
 pub use addr::{PAGE_SHIFT, PAGE_SIZE, PhysAddr, PhysRange, VirtAddr};

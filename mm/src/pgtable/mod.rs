@@ -6,6 +6,7 @@
 //! table   512 entries in a frame; TableSource: where frames come from
 //! tree    the root; walking down; splitting large pages
 //! map     map_range, unmap_range, protect_range; what must be flushed and freed afterwards
+//! slot    one user address's last-level entry, for page faults
 //! walk    every mapped page; W^X and stray-mapping checks
 //! direct  which physical memory the direct map covers
 //! ```
@@ -19,6 +20,7 @@ mod direct;
 mod entry;
 mod level;
 mod map;
+mod slot;
 mod table;
 mod tree;
 mod walk;
@@ -27,6 +29,7 @@ pub use direct::direct_map_ranges;
 pub use entry::{Access, Cache, Entry, EntryFlags, Prot};
 pub use level::{ENTRIES, Level, PageSize, VirtRange};
 pub use map::{Changed, LocalTlb, PageCounts, Prune, Removed, Tlb, Unmapped};
+pub(crate) use slot::Slot;
 pub use table::{OutOfMemory, TableList, TableSource};
 pub use tree::{MapError, PageTable, Translation};
 pub use walk::{Leaf, StrayMapping, WxReport, WxViolation};
