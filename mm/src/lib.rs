@@ -25,9 +25,11 @@ extern crate std;
 
 pub mod addr;
 pub mod arch;
+pub mod aspace;
 pub mod buddy;
 #[deny(unsafe_code)]
 pub mod e820;
+pub mod fault;
 pub mod gfp;
 pub mod id;
 #[deny(unsafe_code)]

@@ -279,7 +279,7 @@ impl Entry {
     }
 
     /// A leaf of `level` with its page and what the MMU noted, and another protection (Linux: `pte_modify`).
-    pub(super) const fn with_prot(self, prot: Prot, level: Level) -> Self {
+    pub(crate) const fn with_prot(self, prot: Prot, level: Level) -> Self {
         let kept = self.0 & (EntryFlags::BY_HARDWARE.bits() | EntryFlags::SPECIAL.bits());
         Self(self.phys(level).as_u64() | prot.leaf_flags(level).bits() | kept)
     }

@@ -34,6 +34,12 @@ impl Slot<'_> {
     pub(crate) fn take(&mut self) -> Entry {
         self.table.take(self.index)
     }
+
+    /// Replaces the entry by `change` of it, without losing what the MMU notes in it meanwhile.
+    #[inline]
+    pub(crate) fn update(&mut self, change: impl Fn(Entry) -> Entry) {
+        self.table.update(self.index, change);
+    }
 }
 
 impl PageTable {
@@ -66,17 +72,6 @@ impl PageTable {
             level = down;
         }
         Ok(Slot { table, index: level.index(addr), _tree: PhantomData })
-    }
-
-    /// The entry of the user page at `addr`, `None` when there is no table for it: for checks.
-    #[cfg(test)]
-    pub(crate) fn user_entry(&self, addr: VirtAddr) -> Option<Entry> {
-        let (mut table, mut level) = (self.root, Level::Pgd);
-        while let Some(down) = level.down() {
-            table = table.child(self.machine, level, level.index(addr.as_u64()))?;
-            level = down;
-        }
-        Some(table.load(level.index(addr.as_u64())))
     }
 
     /// Calls `visit` for every last-level entry of the user half that is not empty, those without access included.

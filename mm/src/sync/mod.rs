@@ -78,6 +78,11 @@ impl<T> SpinLock<T> {
         self.inner.get_mut()
     }
 
+    /// The data: nobody else can have the lock.
+    pub fn into_inner(self) -> T {
+        self.inner.into_inner()
+    }
+
     #[inline]
     fn take(&self) -> SpinLockGuard<'_, T> {
         let order = OrderToken::raise(self.level);

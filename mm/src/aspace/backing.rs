@@ -1,0 +1,59 @@
+//! What an address space lives on: frames, page tables, nodes for its areas, and TLBs.
+
+use crate::gfp::Gfp;
+use crate::order::Order;
+use crate::page::PageType;
+use crate::page_alloc::{PageAllocator, PageBlock};
+use crate::pfn::Pfn;
+use crate::pgtable::{Level, OutOfMemory, TableSource, Tlb};
+use crate::vma::NodeAlloc;
+
+/// Where frames for user pages come from.
+pub trait FrameSource {
+    /// A single page with a reference, zeroed when `gfp` has [`Gfp::ZERO`].
+    ///
+    /// # Errors
+    /// When there is no memory.
+    fn alloc_frame(&mut self, gfp: Gfp) -> Result<PageBlock, OutOfMemory>;
+
+    /// Gives up a reference to a page; with the last one the page is free.
+    fn free_frame(&mut self, frame: PageBlock);
+}
+
+/// All that an address space lives on. Given to every operation, so that a test can make any step of it fail.
+pub trait Backing: FrameSource + TableSource + NodeAlloc + Tlb {}
+
+impl<T: FrameSource + TableSource + NodeAlloc + Tlb> Backing for T {}
+
+impl FrameSource for &PageAllocator {
+    #[inline]
+    fn alloc_frame(&mut self, gfp: Gfp) -> Result<PageBlock, OutOfMemory> {
+        self.alloc_pages(gfp, Order::ZERO).map_err(|_| OutOfMemory)
+    }
+
+    #[inline]
+    fn free_frame(&mut self, frame: PageBlock) {
+        self.free_pages(frame);
+    }
+}
+
+// SAFETY: the allocator gives each block out once, and `ZERO` has it zeroed.
+unsafe impl TableSource for &PageAllocator {
+    fn alloc_table(&mut self, _level: Level) -> Result<Pfn, OutOfMemory> {
+        let block = self.alloc_pages(Gfp::KERNEL | Gfp::ZERO, Order::ZERO).map_err(|_| OutOfMemory)?;
+        let (page, _) = block.into_raw();
+        page.set_page_type(PageType::TABLE);
+        Ok(page.pfn(self.machine()))
+    }
+
+    unsafe fn free_table(&mut self, pfn: Pfn) {
+        // SAFETY: the frame came from `alloc_table`, so it has a page, whose reference went into the number there.
+        let block = unsafe {
+            let page = crate::page::PagePtr::new(self.machine(), pfn);
+            PageBlock::from_raw(page, Order::ZERO)
+        };
+        debug_assert_eq!(block.page().page_type(), PageType::TABLE);
+        block.page().set_page_type(PageType::NONE);
+        self.free_pages(block);
+    }
+}
