@@ -69,7 +69,7 @@ is_complete() {
 }
 
 # The sysroot of the Rust that a plain `cargo` here would use.
-active_sysroot() { rustc --print sysroot 2>/dev/null; }
+active_sysroot() { RUSTUP_AUTO_INSTALL=0 rustc --print sysroot 2>/dev/null; }
 
 has_linker() {
     local sysroot=$1

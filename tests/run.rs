@@ -1,2 +1,146 @@
-//! x
-fn main() {}
+//! What `cargo run` does, seen from outside: exit statuses and messages.
+//!
+//! The program under test is the host program in a process of its own: this file's binary again, told by an environment
+//! variable to be `strata`, whose `main` is the same one line.
+
+use boot::build::Package;
+use boot::image::Kernel;
+use boot::qemu::Machine;
+use boot::run;
+use libtest_mimic::{Arguments, Failed, Trial};
+use std::env;
+use std::io::Write;
+use std::process::{Command, ExitCode, Output, Stdio};
+
+/// Tells the binary whom to play.
+const ROLE: &str = "STRATA_TEST_ROLE";
+
+fn main() -> ExitCode {
+    match env::var(ROLE).as_deref() {
+        Ok("strata") => ExitCode::from(boot::cli::main(env::args_os())),
+        Ok("panic") => boot_a_panic(),
+        _ => libtest_mimic::run(&Arguments::from_args(), trials()).exit_code(),
+    }
+}
+
+fn trials() -> Vec<Trial> {
+    let mut trials = Vec::new();
+    let mut add = |name: &str, test: fn() -> Result<(), Failed>| {
+        trials.push(Trial::test(format!("run::{name}"), test));
+    };
+    add("bad_usage_ends_with_status_2_and_says_why", bad_usage);
+    add("too_little_memory_is_refused", || {
+        strata("--memory 8M")?.ends(2)?.says("too little")?;
+        strata("--qemu-args '-m 8M'")?.ends(2)?.says("too little")?;
+        strata("--firmware uefi --memory 48M")?.ends(2)?.says("too little")
+    });
+    add("help_explains_every_option", || {
+        let options =
+            "--memory --smp --numa --firmware --cpu --gdb --icount --timeout --initramfs --disk --qemu-args";
+        let help = strata("--help")?.ends(0)?;
+        options.split(' ').try_for_each(|option| help.prints(option))
+    });
+    add("the_timeout_ends_with_status_124", || {
+        strata("--timeout 2 --qemu-args -S")?.ends(124)?.says("within 2 s")
+    });
+    add("what_qemu_refuses_ends_with_status_1", || {
+        strata("--timeout 60 --qemu-args '-device flux-capacitor'")?.ends(1)?.says("flux-capacitor")
+    });
+    add("a_panic_ends_with_status_1", || {
+        let output = play("panic", "", Stdio::null())?;
+        output.ends(1)?.prints("planted: one is two")
+    });
+    for firmware in ["bios", "uefi"] {
+        trials.push(Trial::test(format!("run::poweroff_ends_with_status_0_on_{firmware}"), move || {
+            let run =
+                strata(&format!("--firmware {firmware} --timeout 240 -- dump=all poweroff"))?.ends(0)?;
+            for file in ["zoneinfo", "buddyinfo", "slabinfo", "meminfo", "iomem"] {
+                run.prints(&format!("--- begin /proc/{file} ---"))?;
+                run.prints(&format!("--- end /proc/{file} ---"))?;
+            }
+            Ok(())
+        }));
+    }
+    trials
+}
+
+fn bad_usage() -> Result<(), Failed> {
+    for (line, why) in [
+        ("--smp 0", "1..=255"),
+        ("--memory 12X", "no unit"),
+        ("--memory 1G --numa 1G,1G", "add up"),
+        ("--firmware coreboot", "coreboot"),
+        ("--timeout soon", "soon"),
+        ("--initramfs /nonexistent", "/nonexistent"),
+        ("--disk /nonexistent", "/nonexistent"),
+        ("--frobnicate", "--frobnicate"),
+        ("poweroff", "poweroff"),
+    ] {
+        strata(line)?.ends(2)?.says(why)?;
+    }
+    Ok(())
+}
+
+/// Boots the in-kernel tests with one that panics, like `cargo run` does.
+fn boot_a_panic() -> ExitCode {
+    let run = || -> anyhow::Result<run::Outcome> {
+        let kernel = Kernel::build(Package::KernelTests)?;
+        let mut selection = tempfile::NamedTempFile::new()?;
+        selection.write_all(harness::protocol::selection(["planted::fails_an_assertion"]).as_bytes())?;
+        let files = vec![(harness::protocol::SELECTION_FILE.to_owned(), selection.path().to_owned())];
+        let machine = Machine { files, ..Machine::default() };
+        run::run(&machine, &kernel.image(machine.firmware)?, None)
+    };
+    match run() {
+        Ok(outcome) => ExitCode::from(outcome.exit_code()),
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::from(99)
+        }
+    }
+}
+
+/// How a run has ended, and what it has printed.
+struct Run {
+    line: String,
+    output: Output,
+}
+
+fn strata(line: &str) -> Result<Run, Failed> {
+    play("strata", line, Stdio::null())
+}
+
+fn play(role: &str, line: &str, stdin: Stdio) -> Result<Run, Failed> {
+    let words = line.split('\'').enumerate().flat_map(|(i, part)| match i % 2 {
+        0 => part.split_whitespace().map(str::to_owned).collect(),
+        _ => vec![part.to_owned()],
+    });
+    let output = Command::new(env::current_exe()?).args(words).env(ROLE, role).stdin(stdin).output()?;
+    Ok(Run { line: line.to_owned(), output })
+}
+
+impl Run {
+    fn ends(self, status: i32) -> Result<Run, Failed> {
+        self.check(self.output.status.code() == Some(status), &format!("status {status}"))?;
+        Ok(self)
+    }
+
+    /// On standard error.
+    fn says(&self, text: &str) -> Result<(), Failed> {
+        self.check(String::from_utf8_lossy(&self.output.stderr).contains(text), text)
+    }
+
+    /// On standard output, where the console is.
+    fn prints(&self, text: &str) -> Result<(), Failed> {
+        self.check(String::from_utf8_lossy(&self.output.stdout).contains(text), text)
+    }
+
+    fn check(&self, holds: bool, wanted: &str) -> Result<(), Failed> {
+        if holds {
+            return Ok(());
+        }
+        let Output { status, stdout, stderr } = &self.output;
+        let (stdout, stderr) = (String::from_utf8_lossy(stdout), String::from_utf8_lossy(stderr));
+        Err(format!("`{}`: wanted {wanted}, got {status}\n{stdout}\n{stderr}", self.line).into())
+    }
+}
