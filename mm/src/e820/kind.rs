@@ -31,6 +31,21 @@ impl Kind {
         if number == 0 { Self::RESERVED } else { Self(number) }
     }
 
+    /// The kind of an EFI memory type without attributes, as Linux's EFI stub translates the map. What the firmware
+    /// needs only until boot is memory; types of a later standard are reserved.
+    pub const fn from_efi(memory_type: u32) -> Self {
+        match memory_type {
+            // Loader and boot services, code and data; conventional memory.
+            1..=4 | 7 => Self::RAM,
+            8 => Self::UNUSABLE,
+            9 => Self::ACPI,
+            10 => Self::NVS,
+            14 => Self::PMEM,
+            // Reserved, runtime services, memory-mapped devices, processor code.
+            _ => Self::RESERVED,
+        }
+    }
+
     /// The number.
     pub const fn raw(self) -> u32 {
         self.0

@@ -1,4 +1,5 @@
 use super::*;
+use crate::testlog::capture;
 use proptest::prelude::*;
 use std::vec;
 use std::vec::Vec;
@@ -138,6 +139,44 @@ fn a_pc_with_4_gib_ends_where_linux_says() {
     assert!(!map.mapped_all(range(0x9f000, 0x10_0000), None));
     assert!(map.mapped_any(range(0x9f000, 0x10_0000), Some(RAM)));
     assert!(!map.mapped_any(range(0xa0000, 0xf0000), None));
+}
+
+#[test]
+fn the_log_is_worded_as_linuxs() {
+    let mut storage = Vec::new();
+    let raw = [
+        (0, 0x9fc00, RAM),
+        (0x10_0000, 0x20_0000, Kind::NVS),
+        (0x20_0000, 0x20_1000, Kind::PMEM),
+        (0x30_0000, 0x30_1000, Kind::from_raw(42)),
+    ];
+    let mut map = map_of(&mut storage, 16, &raw);
+    let (_, log) = capture(|| {
+        map.print_bios_map();
+        map.add(u64::MAX, 2, RAM).unwrap();
+        map.trim_bios_range().unwrap();
+        map.range_remove(0x2000_0000, u64::MAX, Some(RAM)).unwrap();
+        map.end_of_ram_pfn()
+    });
+    let want = [
+        "BIOS-provided physical RAM map:",
+        "BIOS-e820: [mem 0x0000000000000000-0x000000000009fbff] usable",
+        "BIOS-e820: [mem 0x0000000000100000-0x00000000001fffff] ACPI NVS",
+        "BIOS-e820: [mem 0x0000000000200000-0x0000000000200fff] persistent (type 7)",
+        "BIOS-e820: [mem 0x0000000000300000-0x0000000000300fff] type 42",
+        "e820: ignored entry at 0xffffffffffffffff of 0x2 bytes (usable)",
+        "e820: update [mem 0x00000000-0x00000fff] usable ==> reserved",
+        "e820: remove [mem 0x000a0000-0x000fffff] usable",
+        "e820: remove [mem 0x20000000-0xfffffffffffffffe] usable",
+        "last_pfn = 0x9f max_arch_pfn = 0x400000000",
+    ];
+    assert_eq!(log, want);
+}
+
+#[test]
+fn efi_types_become_kinds_as_linux_maps_them() {
+    let kinds: Vec<_> = (0..17).map(|t| Kind::from_efi(t).raw()).collect();
+    assert_eq!(kinds, [2, 1, 1, 1, 1, 2, 2, 1, 5, 3, 4, 2, 2, 2, 7, 2, 2]);
 }
 
 #[test]

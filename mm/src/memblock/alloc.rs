@@ -107,11 +107,13 @@ impl Memblock<'_> {
         self.alloc_strict(request)
     }
 
+    #[track_caller]
     fn alloc_strict(&mut self, request: Request) -> Result<PhysRange, Error> {
         if request.size_bytes == 0 || !request.align.is_power_of_two() {
             return Err(Error::BadRequest);
         }
         let found = self.find(&request).ok_or(Error::NoMemory)?;
+        self.trace("memblock_reserve", found, Location::caller());
         self.add_range(Array::Reserved, found, None, Flags::empty())?;
         Ok(found)
     }

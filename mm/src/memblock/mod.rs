@@ -10,12 +10,12 @@
 //! caller and double, in memory taken from itself, once [`Memblock::allow_resize`] said where memory is mapped.
 //!
 //! # Invariants
-//! - I1: both arrays hold the invariants of [`regions`].
+//! - I1: each array is sorted, disjoint and merged where node and flags agree (see `regions.rs`).
 //! - I2: memory in `memory` and not in `reserved` below the limit is nobody's, and mapped by `machine` for `'a` if there
 //!   is one. Whoever called [`Memblock::allow_resize`] promised this for each later change too.
 //!
 //! # Not here
-//! Which ranges are memory ([`e820`](crate::e820)) and on which node ([`numa`](crate::numa)).
+//! Which ranges are memory ([`e820`]) and on which node ([`numa`](crate::numa)).
 
 mod alloc;
 mod dump;

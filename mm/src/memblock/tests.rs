@@ -1,5 +1,6 @@
 use super::*;
 use crate::arch::SimMachine;
+use crate::testlog::capture;
 use std::vec;
 use std::vec::Vec;
 
@@ -381,4 +382,36 @@ fn the_firmware_map_gives_linuxs_memory() {
         m.absent_pages_in(crate::PfnRange::new(crate::Pfn::new(0), crate::Pfn::new(0x100))),
         0x100 - 0x9e
     );
+}
+
+#[test]
+fn the_dump_is_worded_as_linuxs() {
+    let mut storage = Storage::new(8);
+    let mut m = storage.memblock();
+    m.add(r(0x1000, 0x9fc00)).unwrap();
+    m.add_node(r(0x10_0000, 0x4000_0000), N1, Flags::HOTPLUG).unwrap();
+    m.trim_memory(PAGE);
+    let (_, log) = capture(|| m.dump_all());
+    assert_eq!(log, [""; 0], "only when asked for");
+    m.set_debug(Debug::On);
+    let (_, log) = capture(|| {
+        m.reserve(r(0, 0x1_0000)).unwrap();
+        m.alloc(Request::pages(1).below(0x10_0000).on(OnNode::Prefer(N1))).unwrap();
+        m.dump_all();
+    });
+    let callers_cut: Vec<_> = log.iter().map(|l| l.split(" mm/src").next().unwrap()).collect();
+    let want = [
+        "memblock_reserve: [0x0000000000000000-0x000000000000ffff]",
+        "memblock_alloc_try_nid: 4096 bytes align=0x1000 nid=1 from=0x0000000000000000 max_addr=0x0000000000100000",
+        "memblock_reserve: [0x000000000009e000-0x000000000009efff]",
+        "MEMBLOCK configuration:",
+        " memory size = 0x000000003ff9ec00 reserved size = 0x0000000000011000",
+        " memory.cnt  = 0x2",
+        " memory[0x0]\t[0x0000000000001000-0x000000000009efff], 0x000000000009e000 bytes flags: 0x0",
+        " memory[0x1]\t[0x0000000000100000-0x000000003fffffff], 0x000000003ff00000 bytes on node 1 flags: 0x1",
+        " reserved.cnt  = 0x2",
+        " reserved[0x0]\t[0x0000000000000000-0x000000000000ffff], 0x0000000000010000 bytes flags: 0x0",
+        " reserved[0x1]\t[0x000000000009e000-0x000000000009efff], 0x0000000000001000 bytes flags: 0x0",
+    ];
+    assert_eq!(callers_cut, want);
 }
