@@ -3,10 +3,12 @@
 //! # Invariants
 //! - I1: the bytes of a [`Table`] are as many as its header says, and their sum is 0.
 
+use core::fmt;
+
 /// Size of the header that all tables begin with.
 const HEADER_BYTES: usize = 36;
 
-/// Why a table is refused.
+/// Why a table, or an entry of it, cannot be used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum TableError {
     /// Shorter than its header, its fixed part or the length it gives.
@@ -15,10 +17,33 @@ pub enum TableError {
     Signature,
     /// Its bytes do not add up to 0.
     Checksum,
-    /// An entry of this kind is shorter than its kind or reaches past the end of the table.
-    Entry(u8),
     /// A value makes no sense.
     Value,
+    /// An entry says that it has no length; what follows cannot be found.
+    ZeroLength,
+    /// An entry reaches past the end of the table.
+    Cut,
+    /// An entry of this kind has a length that its kind cannot have.
+    EntryLength {
+        /// The kind.
+        kind: u8,
+        /// The length it has.
+        length: u8,
+    },
+}
+
+impl fmt::Display for TableError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Truncated => f.write_str("Truncated table"),
+            Self::Signature => f.write_str("Unexpected signature"),
+            Self::Checksum => f.write_str("Incorrect checksum"),
+            Self::Value => f.write_str("Invalid value"),
+            Self::ZeroLength => f.write_str("Invalid zero length"),
+            Self::Cut => f.write_str("Entry past the end of the table"),
+            Self::EntryLength { length, .. } => write!(f, "Unexpected header length: {length}"),
+        }
+    }
 }
 
 /// A table whose header, length and checksum are good.
@@ -74,25 +99,34 @@ pub struct Entry<'t> {
 }
 
 impl Entry<'_> {
-    /// Whether the entry has the size of its kind.
-    pub(super) fn has(&self, size_bytes: usize) -> Result<(), TableError> {
-        if self.bytes.len() >= size_bytes { Ok(()) } else { Err(TableError::Entry(self.kind)) }
+    /// Checks that the entry has the size of its kind, or is longer.
+    pub(super) fn at_least(&self, size_bytes: usize) -> Result<(), TableError> {
+        if self.bytes.len() >= size_bytes { Ok(()) } else { Err(self.wrong()) }
+    }
+
+    /// Checks that the entry has exactly the size of its kind.
+    pub(super) fn exactly(&self, size_bytes: usize) -> Result<(), TableError> {
+        if self.bytes.len() == size_bytes { Ok(()) } else { Err(self.wrong()) }
+    }
+
+    fn wrong(&self) -> TableError {
+        TableError::EntryLength { kind: self.kind, length: self.bytes.len() as u8 }
     }
 
     pub(super) fn u8(&self, at: usize) -> Result<u8, TableError> {
-        self.bytes.get(at).copied().ok_or(TableError::Entry(self.kind))
+        self.bytes.get(at).copied().ok_or(self.wrong())
     }
 
     pub(super) fn u32(&self, at: usize) -> Result<u32, TableError> {
-        u32_at(self.bytes, at).ok_or(TableError::Entry(self.kind))
+        u32_at(self.bytes, at).ok_or(self.wrong())
     }
 
     pub(super) fn u64(&self, at: usize) -> Result<u64, TableError> {
-        u64_at(self.bytes, at).ok_or(TableError::Entry(self.kind))
+        u64_at(self.bytes, at).ok_or(self.wrong())
     }
 }
 
-/// The entries of a table in turn; ends after the first error.
+/// The entries of a table in turn; ends after one whose length is wrong.
 #[derive(Clone, Debug)]
 pub struct Entries<'t> {
     rest: &'t [u8],
@@ -107,17 +141,18 @@ impl<'t> Iterator for Entries<'t> {
             return Some(Err(TableError::Truncated));
         }
         let &kind = self.rest.first()?;
-        let length = self.rest.get(1).map_or(0, |&n| usize::from(n));
-        match self.rest.split_at_checked(length) {
-            Some((bytes, rest)) if length >= 2 => {
+        let length = self.rest.get(1).map(|&n| usize::from(n));
+        let error = match length.and_then(|n| self.rest.split_at_checked(n)) {
+            Some((bytes, rest)) if bytes.len() >= 2 => {
                 self.rest = rest;
-                Some(Ok(Entry { kind, bytes }))
+                return Some(Ok(Entry { kind, bytes }));
             }
-            _ => {
-                self.rest = &[];
-                Some(Err(TableError::Entry(kind)))
-            }
-        }
+            _ if length == Some(0) => TableError::ZeroLength,
+            Some((bytes, _)) => TableError::EntryLength { kind, length: bytes.len() as u8 },
+            None => TableError::Cut,
+        };
+        self.rest = &[];
+        Some(Err(error))
     }
 }
 

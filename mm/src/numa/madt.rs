@@ -32,6 +32,23 @@ pub enum CpuState {
     Absent,
 }
 
+/// How the CPUs' local APICs are used now; it decides which ids can be reached.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum ApicMode {
+    /// Ids are bytes.
+    #[default]
+    XApic,
+    /// The firmware has switched to x2APIC: ids are words.
+    X2Apic,
+}
+
+impl ApicMode {
+    /// Whether a CPU with this id can be sent to (Linux: `apic_id_valid`).
+    pub const fn can_address(self, apic_id: u32) -> bool {
+        matches!(self, Self::X2Apic) || apic_id < NO_XAPIC_ID
+    }
+}
+
 /// A MADT.
 #[derive(Clone, Copy, Debug)]
 pub struct Madt<'t>(Table<'t>);
@@ -56,17 +73,23 @@ impl<'t> Madt<'t> {
         self.0.entries(FIXED_BYTES).filter_map(move |entry| entry.and_then(|e| cpu(&e, revision)).transpose())
     }
 
-    /// The APIC ids of the enabled CPUs, the boot CPU's first, else in the table's order, none twice: the index is the
-    /// [`CpuId`](crate::CpuId). The list is allocated from `memblock` for good.
+    /// The APIC ids of the enabled CPUs, the boot CPU's first, else in the table's order, none twice, none that
+    /// `mode` cannot reach: the index is the [`CpuId`](crate::CpuId). The list is allocated from `memblock` for good.
     ///
     /// A broken entry ends the list, with a message; the boot CPU is on it in any case. `None` when there is no memory.
-    pub fn enabled<'a>(&self, boot_apic_id: u32, memblock: &mut Memblock<'a>) -> Option<&'a [u32]> {
+    pub fn enabled<'a>(
+        &self,
+        boot_apic_id: u32,
+        mode: ApicMode,
+        memblock: &mut Memblock<'a>,
+    ) -> Option<&'a [u32]> {
         let found = || {
             let enabled = self.cpus().map_while(Result::ok).filter(|c| c.state == CpuState::Enabled);
-            core::iter::once(boot_apic_id).chain(enabled.map(|c| c.apic_id))
+            let ids = enabled.map(|c| c.apic_id).filter(|&id| mode.can_address(id));
+            core::iter::once(boot_apic_id).chain(ids)
         };
         if let Some(Err(error)) = self.cpus().find(Result::is_err) {
-            log::error!("ACPI: MADT: {error:?}: the CPUs after it are ignored");
+            log::error!("ACPI: [APIC:0x00] {error}");
         }
         let list = memblock.alloc_slice(found().count(), 0, OnNode::Any).ok()?;
         let mut nr = 0;
@@ -83,11 +106,11 @@ impl<'t> Madt<'t> {
 fn cpu(entry: &Entry<'_>, revision: u8) -> Result<Option<Cpu>, TableError> {
     let (apic_id, flags, none) = match entry.kind {
         LOCAL_APIC => {
-            entry.has(8)?;
+            entry.at_least(8)?;
             (u32::from(entry.u8(3)?), entry.u32(4)?, NO_XAPIC_ID)
         }
         LOCAL_X2APIC => {
-            entry.has(16)?;
+            entry.at_least(16)?;
             (entry.u32(4)?, entry.u32(8)?, NO_X2APIC_ID)
         }
         _ => return Ok(None),

@@ -25,7 +25,7 @@ pub mod srat;
 #[allow(unsafe_code)]
 mod tests;
 
-pub use madt::Madt;
+pub use madt::{ApicMode, Madt};
 pub use mask::NodeMask;
 pub use slit::{Distances, LOCAL_DISTANCE, REMOTE_DISTANCE, Slit};
 pub use srat::Srat;
@@ -44,6 +44,8 @@ pub struct Tables<'t> {
     pub srat: Option<&'t [u8]>,
     /// The SLIT.
     pub slit: Option<&'t [u8]>,
+    /// Which APIC ids count.
+    pub apic_mode: ApicMode,
 }
 
 /// What `numa=` asks for.

@@ -4,9 +4,10 @@
 use super::Tables;
 use super::acpi::TableError;
 use super::blocks::{Block, Blocks};
+use super::madt::ApicMode;
 use super::mask::NodeMask;
 use super::slit::{Distances, Slit, default_distance};
-use super::srat::{Affinity, MemoryFlags, Srat};
+use super::srat::{Affinity, MEMORY, MemoryFlags, Srat};
 use crate::addr::PhysRange;
 use crate::id::{MAX_NUMNODES, NodeId};
 use crate::memblock::{self, Flags, Memblock, OnNode};
@@ -38,8 +39,8 @@ pub(super) struct Parsed<'a> {
 enum Unused {
     /// It makes no sense; the log says why.
     Refused,
-    /// It has no memory.
-    Empty,
+    /// It has no memory, or its end cannot be found.
+    Incomplete,
 }
 
 impl<'a> Parsed<'a> {
@@ -49,16 +50,17 @@ impl<'a> Parsed<'a> {
         memblock: &mut Memblock<'a>,
     ) -> Result<Option<Self>, memblock::Error> {
         let Some(bytes) = tables.srat else { return Ok(None) };
-        let srat = match usable(bytes) {
+        let srat = match Srat::new(bytes) {
             Ok(srat) => srat,
             Err(error) => {
-                log::error!("ACPI: SRAT: {error:?}");
+                log::error!("ACPI: SRAT: {error}");
                 log::error!("ACPI: SRAT: SRAT not used.");
                 return Ok(None);
             }
         };
         let mut parsed = Self::with_room_for(&srat, memblock)?;
-        let read = parsed.read_cpus(&srat).and_then(|()| parsed.read_memory(&srat, memblock));
+        let read =
+            parsed.read_cpus(&srat, tables.apic_mode).and_then(|()| parsed.read_memory(&srat, memblock));
         if let Err(why) = read {
             if why == Unused::Refused {
                 log::error!("ACPI: SRAT: SRAT not used.");
@@ -109,22 +111,36 @@ impl<'a> Parsed<'a> {
         known.iter().position(|&d| d == pxm).map(|i| NodeId(i as u16))
     }
 
-    fn read_cpus(&mut self, srat: &Srat<'_>) -> Result<(), Unused> {
-        for affinity in srat.affinities().flatten() {
-            let (Affinity::Cpu { pxm, .. } | Affinity::Generic { pxm }) = affinity else { continue };
+    /// (Linux: `acpi_numa_processor_affinity_init`, `acpi_numa_x2apic_affinity_init`.)
+    fn read_cpus(&mut self, srat: &Srat<'_>, mode: ApicMode) -> Result<(), Unused> {
+        for affinity in srat.affinities() {
+            let (apic, pxm) = match affinity {
+                Ok(Affinity::Cpu { apic_id, width, pxm }) => (Some((apic_id, width)), pxm),
+                Ok(Affinity::Generic { pxm }) => (None, pxm),
+                // The next walk's.
+                Ok(Affinity::Memory { .. }) | Err(TableError::EntryLength { kind: MEMORY, .. }) => continue,
+                Err(TableError::EntryLength { .. }) => return Err(Unused::Refused),
+                Err(error) => {
+                    log::error!("ACPI: [SRAT:0x00] {error}");
+                    break;
+                }
+            };
+            if let Some((apic_id, width)) = apic.filter(|&(id, _)| !mode.can_address(id)) {
+                log::info!("SRAT: PXM {pxm} -> X2APIC {apic_id:#0width$x} ignored");
+                continue;
+            }
             let Some(node) = self.node_of(pxm) else {
                 log::error!("SRAT: Too many proximity domains {pxm:x}");
                 return Err(Unused::Refused);
             };
-            if let Affinity::Cpu { apic_id, width, .. } = affinity {
-                if apic_id >= MAX_APIC_ID {
-                    log::info!(
-                        "SRAT: PXM {pxm} -> APIC {apic_id:#0width$x} -> Node {node} skipped apicid that is too big"
-                    );
+            if let Some((apic_id, width)) = apic {
+                let too_big = apic_id >= MAX_APIC_ID;
+                let remark = if too_big { " skipped apicid that is too big" } else { "" };
+                log::info!("SRAT: PXM {pxm} -> APIC {apic_id:#0width$x} -> Node {node}{remark}");
+                if too_big {
                     continue;
                 }
                 self.set_cpu(apic_id, node);
-                log::info!("SRAT: PXM {pxm} -> APIC {apic_id:#0width$x} -> Node {node}");
             }
             self.nodes.insert(node);
         }
@@ -148,8 +164,20 @@ impl<'a> Parsed<'a> {
     /// (Linux: `acpi_numa_memory_affinity_init`.)
     fn read_memory(&mut self, srat: &Srat<'_>, memblock: &mut Memblock<'a>) -> Result<(), Unused> {
         let mut nr = 0;
-        for affinity in srat.affinities().flatten() {
-            let Affinity::Memory { pxm, base, size_bytes, flags } = affinity else { continue };
+        for affinity in srat.affinities() {
+            let (pxm, base, size_bytes, flags) = match affinity {
+                Ok(Affinity::Memory { pxm, base, size_bytes, flags }) => (pxm, base, size_bytes, flags),
+                Ok(_) => continue,
+                Err(error @ TableError::EntryLength { kind: MEMORY, .. }) => {
+                    log::error!("ACPI: SRAT: {error}");
+                    return Err(Unused::Refused);
+                }
+                Err(TableError::EntryLength { .. }) => continue,
+                Err(error) => {
+                    log::error!("ACPI: [SRAT:0x01] {error}");
+                    return Err(Unused::Incomplete);
+                }
+            };
             let Some(node) = self.node_of(pxm) else {
                 log::error!("ACPI: SRAT: Too many proximity domains.");
                 return Err(Unused::Refused);
@@ -176,7 +204,7 @@ impl<'a> Parsed<'a> {
                 );
             }
         }
-        if nr > 0 { Ok(()) } else { Err(Unused::Empty) }
+        if nr > 0 { Ok(()) } else { Err(Unused::Incomplete) }
     }
 
     /// Fills the distances of domains that are nodes (Linux: `acpi_numa_slit_init`); a table that makes no sense is not
@@ -220,13 +248,6 @@ impl<'a> Parsed<'a> {
         }
         Ok(())
     }
-}
-
-/// A table all of whose entries can be read.
-fn usable(bytes: &[u8]) -> Result<Srat<'_>, TableError> {
-    let srat = Srat::new(bytes)?;
-    srat.affinities().try_for_each(|a| a.map(drop))?;
-    Ok(srat)
 }
 
 fn range_of<T>(memblock: &Memblock<'_>, slice: &[T]) -> Option<PhysRange> {

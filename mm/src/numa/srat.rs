@@ -4,7 +4,7 @@ use super::acpi::{Entry, Table, TableError};
 
 const FIXED_BYTES: usize = 48;
 const CPU: u8 = 0;
-const MEMORY: u8 = 1;
+pub(super) const MEMORY: u8 = 1;
 const X2APIC_CPU: u8 = 2;
 const GENERIC: u8 = 5;
 
@@ -75,22 +75,22 @@ impl<'t> Srat<'t> {
 fn affinity(entry: &Entry<'_>, revision: u8) -> Result<Option<Affinity>, TableError> {
     let (enabled, found) = match entry.kind {
         CPU => {
-            entry.has(16)?;
+            entry.exactly(16)?;
             // Three upper bytes of the domain came with revision 2; they held anything before.
             let high = if revision >= 2 { entry.u32(8)? & !0xff } else { 0 };
             let pxm = high | u32::from(entry.u8(2)?);
             (entry.u32(4)?, Affinity::Cpu { pxm, apic_id: entry.u8(3)?.into(), width: 4 })
         }
         X2APIC_CPU => {
-            entry.has(24)?;
+            entry.exactly(24)?;
             (entry.u32(12)?, Affinity::Cpu { pxm: entry.u32(4)?, apic_id: entry.u32(8)?, width: 6 })
         }
         GENERIC => {
-            entry.has(32)?;
+            entry.at_least(32)?;
             (entry.u32(24)?, Affinity::Generic { pxm: entry.u32(4)? })
         }
         MEMORY => {
-            entry.has(40)?;
+            entry.at_least(40)?;
             let pxm = entry.u32(2)? & if revision <= 1 { 0xff } else { u32::MAX };
             let flags = entry.u32(28)?;
             let (base, size_bytes) = (entry.u64(8)?, entry.u64(16)?);
