@@ -32,6 +32,7 @@ pub mod e820;
 pub mod fault;
 pub mod gfp;
 pub mod id;
+pub mod init;
 #[deny(unsafe_code)]
 pub mod memblock;
 pub mod node;

@@ -148,7 +148,7 @@ impl Memblock<'_> {
     pub fn memory_pfn_ranges(
         &self,
         node: Option<NodeId>,
-    ) -> impl DoubleEndedIterator<Item = (PfnRange, Option<NodeId>)> + '_ {
+    ) -> impl DoubleEndedIterator<Item = (PfnRange, Option<NodeId>)> + Clone + '_ {
         let wanted = self.memory().iter().filter(move |r| node.is_none_or(|n| r.node == Some(n)));
         wanted.map(|r| (PfnRange::inside(r.range), r.node)).filter(|(frames, _)| !frames.is_empty())
     }

@@ -17,10 +17,21 @@
 //! # Not here
 //! Which memory is on which node: [`crate::numa`].
 
+mod fallback;
+mod log;
+mod setup;
 #[cfg(test)]
 mod testing;
+mod tune;
 mod zonelist;
 
+#[cfg(test)]
+mod tests;
+
+pub use fallback::{FallbackOrder, Topology};
+pub use log::{KernelSizes, memory as log_memory};
+pub use setup::{Error, NodeData, NodeMap, OneNode, Setup, ram};
+pub use tune::{Cpus, HugePages};
 pub use zonelist::{ZoneRef, Zonelist, ZonelistKind};
 
 use core::fmt;
@@ -106,6 +117,29 @@ impl Node {
     }
 }
 
+impl Node {
+    /// Checks the node, its zones and zonelists, but for what only the page allocator knows.
+    ///
+    /// # Panics
+    /// When an invariant does not hold.
+    pub fn validate(&self) {
+        for (zone, idx) in self.zones.iter().zip(ZoneIdx::ALL) {
+            assert_eq!((zone.node(), zone.idx()), (self.id, idx));
+            let inside = zone.spanned() == 0 || zone.span().intersect(self.span) == zone.span();
+            assert!(inside, "{zone:?} leaves {self:?}");
+            zone.validate();
+        }
+        assert_eq!(
+            self.present,
+            self.zones.iter().map(Zone::present).sum::<u64>(),
+            "present pages of {self:?}"
+        );
+        for kind in [ZonelistKind::Fallback, ZonelistKind::ThisNode] {
+            self.zonelist(kind).validate(kind, self.id);
+        }
+    }
+}
+
 impl fmt::Debug for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Node").field("id", &self.id).field("span", &self.span).finish_non_exhaustive()
@@ -167,5 +201,17 @@ impl Nodes {
     pub fn zone_of(&self, page: &Page) -> &Zone {
         let node = self.get(page.node()).expect("a page's node is online");
         node.zone(page.zone())
+    }
+
+    /// Checks all nodes, and that every fallback zonelist has every populated zone.
+    ///
+    /// # Panics
+    /// When an invariant does not hold.
+    pub fn validate(&self) {
+        let zones = self.populated_zones().count();
+        for node in self.iter() {
+            node.validate();
+            assert_eq!(node.zonelist(ZonelistKind::Fallback).entries().len(), zones, "zonelist of {node:?}");
+        }
     }
 }

@@ -69,9 +69,20 @@ unsafe impl Sync for Zonelist {}
 impl Zonelist {
     #[cfg(test)]
     pub(super) fn for_test(entries: &'static mut [ZoneRef]) -> Self {
-        let first =
-            ZoneIdx::ALL.map(|idx| entries.iter().position(|e| e.idx <= idx).unwrap_or(entries.len()) as u32);
-        Self { len: entries.len() as u32, entries: NonNull::from_mut(entries).cast(), first }
+        let len = entries.len();
+        // SAFETY: leaked, and nobody else has them.
+        unsafe { Self::new(NonNull::from_mut(entries).cast(), len) }
+    }
+
+    pub(super) const EMPTY: Self = Self { entries: NonNull::dangling(), len: 0, first: [0; ZoneIdx::COUNT] };
+
+    /// # Safety
+    /// `entries` points to `len` entries that live as long as the machine and do not change.
+    pub(super) unsafe fn new(entries: NonNull<ZoneRef>, len: usize) -> Self {
+        let mut list = Self { entries, len: len as u32, first: [0; ZoneIdx::COUNT] };
+        list.first = ZoneIdx::ALL
+            .map(|highest| list.entries().iter().position(|r| r.idx <= highest).unwrap_or(len) as u32);
+        list
     }
 
     /// All entries.
@@ -92,5 +103,29 @@ impl Zonelist {
     #[inline]
     pub fn preferred(&self, highest: ZoneIdx) -> Option<&Zone> {
         self.entries().get(self.first[highest.index()] as usize).map(ZoneRef::zone)
+    }
+
+    /// Checks node's I2 and I3, for the zonelist of `kind` of node `local`.
+    ///
+    /// # Panics
+    /// When they do not hold.
+    pub(super) fn validate(&self, kind: ZonelistKind, local: NodeId) {
+        let entries = self.entries();
+        for entry in entries {
+            let zone = entry.zone();
+            assert!(zone.is_populated() && (zone.node(), zone.idx()) == (entry.node, entry.idx), "{entry:?}");
+            assert!(
+                kind == ZonelistKind::Fallback || entry.node == local,
+                "{entry:?} is not on node {local}"
+            );
+        }
+        for pair in entries.windows(2) {
+            let twice = entries.iter().filter(|e| e.zone == pair[0].zone).count() != 1;
+            assert!(!twice && (pair[0].node != pair[1].node || pair[0].idx > pair[1].idx), "{pair:?}");
+        }
+        for highest in ZoneIdx::ALL {
+            let first = entries.iter().position(|e| e.idx <= highest).unwrap_or(entries.len());
+            assert_eq!(self.first[highest.index()] as usize, first, "first zone up to {highest:?}");
+        }
     }
 }

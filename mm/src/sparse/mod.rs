@@ -21,8 +21,13 @@
 //! # Not here
 //! Initial contents of struct pages: [`crate::init`]. Mapping the vmemmap: whoever implements [`PopulateVmemmap`].
 
+mod init;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
+
+pub use init::{AlreadyPopulated, Error, PopulateVmemmap};
 
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU16, Ordering};
@@ -184,18 +189,20 @@ impl Sparse {
         )
     }
 
-    /// Pages inside `range` that have a struct page. Takes time by the sections in the range.
-    pub fn nr_valid(&self, range: PfnRange) -> u64 {
-        let range = range.intersect(PfnRange::new(Pfn::default(), self.end()));
-        let (mut at, mut count) = (range.start, 0);
-        while at < range.end {
-            let next = (at + 1).align_up(SECTION_NR_PAGES).min(range.end);
-            if self.pfn_valid(at) {
-                count += next - at;
+    /// The parts of `range` that have struct pages, section by section.
+    pub fn valid_in(&self, range: PfnRange) -> impl Iterator<Item = PfnRange> + '_ {
+        let mut at = range.start;
+        let end = range.end.min(self.end());
+        core::iter::from_fn(move || {
+            while at < end {
+                let part = PfnRange::new(at, (at + 1).align_up(SECTION_NR_PAGES).min(end));
+                at = part.end;
+                if self.pfn_valid(part.start) {
+                    return Some(part);
+                }
             }
-            at = next;
-        }
-        count
+            None
+        })
     }
 }
 

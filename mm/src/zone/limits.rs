@@ -1,9 +1,9 @@
 //! How much of a zone is kept free, and how much its per-CPU lists hold: Linux 6.1's formulas, as pure functions of the
 //! pages that zones manage.
 
+use crate::gfp::MigrateType;
 use crate::id::ZoneIdx;
 use crate::order::PAGEBLOCK_NR_PAGES;
-use crate::gfp::MigrateType;
 
 const KIB_PER_PAGE: u64 = (crate::PAGE_SIZE >> 10) as u64;
 

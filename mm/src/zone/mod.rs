@@ -10,7 +10,7 @@
 //! ```
 //!
 //! # Invariants
-//! - I1: `managed <= present <= spanned`; a zone without present pages spans none.
+//! - I1: `managed <= present <= spanned`. A zone without present pages may span a hole.
 //! - I2: `min <= low <= high` of the watermarks.
 //! - I3: `free_pages` counts exactly the pages on the zone's free lists; those on per-CPU lists are not in it.
 //!
@@ -20,6 +20,17 @@
 //!
 //! # Not here
 //! What happens under the lock: [`crate::buddy`]. Per-CPU lists: [`crate::pcp`]. The order of zones: [`crate::node`].
+
+mod layout;
+pub mod limits;
+mod movable;
+mod sysctl;
+#[cfg(test)]
+mod tests;
+
+pub use layout::{MAX_DMA_PFN, MAX_DMA32_PFN, NodeRam, ZoneLimits, estimated_managed, node_span};
+pub use movable::{MovableRequest, hotplug_starts};
+pub use sysctl::{OutOfRange, Sysctl};
 
 use core::fmt;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -249,7 +260,7 @@ impl Zone {
     /// Free pages on the zone's lists (I3).
     #[inline]
     pub fn nr_free(&self) -> u64 {
-        self.stat(ZoneStat::FreePages)
+        self.vm_stat.0.get(ZoneStat::FreePages)
     }
 
     /// What the zone counts.
@@ -275,6 +286,13 @@ impl Zone {
         self.vm_stat.0.add_locked(ZoneStat::FreePages, delta);
     }
 
+    /// Pages that users cannot count on: the high watermark and the largest reserve, at most all (Linux:
+    /// `calculate_totalreserve_pages`, a zone's part).
+    pub fn reserve_pages(&self) -> u64 {
+        let largest = ZoneIdx::ALL.into_iter().map(|z| self.lowmem_reserve(z)).max().unwrap_or(0);
+        (largest + self.watermark(Watermark::High)).min(self.managed())
+    }
+
     /// Checks I1 and I2.
     ///
     /// # Panics
@@ -282,7 +300,6 @@ impl Zone {
     pub fn validate(&self) {
         let (spanned, present, managed) = (self.spanned(), self.present(), self.managed());
         assert!(managed <= present && present <= spanned, "{self:?}");
-        assert!(present != 0 || spanned == 0, "{self:?}");
         assert!(self.watermarks.iter().map(|w| w.load(Ordering::Relaxed)).is_sorted(), "{self:?}");
         assert!(self.nr_free() <= managed, "{self:?}");
         assert!(present == 0 || self.pagesets.nr_cpus() != 0, "{self:?} has no per-CPU lists");

@@ -20,7 +20,12 @@ pub struct MovableRequest {
 impl MovableRequest {
     /// Sets for each node where its movable zone begins (Linux: `find_zone_movable_pfns_for_nodes`). `starts` is indexed
     /// by node and as long as there are nodes; entries of nodes without a movable zone become `None`.
-    pub fn starts(self, ram: impl Iterator<Item = NodeRam> + Clone, limits: &ZoneLimits, starts: &mut [Option<Pfn>]) {
+    pub fn starts(
+        self,
+        ram: impl Iterator<Item = NodeRam> + Clone,
+        limits: &ZoneLimits,
+        starts: &mut [Option<Pfn>],
+    ) {
         starts.fill(None);
         let total: u64 = ram.clone().map(|r| r.pages.nr_pages()).sum();
         let mut need = self.kernelcore;
@@ -37,7 +42,11 @@ impl MovableRequest {
 }
 
 /// Each node's first movable frame when its hot-pluggable memory is to be movable (Linux: `movable_node`).
-pub fn hotplug_starts(hotplug: impl Iterator<Item = NodeRam>, ram: impl Iterator<Item = NodeRam> + Clone, starts: &mut [Option<Pfn>]) {
+pub fn hotplug_starts(
+    hotplug: impl Iterator<Item = NodeRam>,
+    ram: impl Iterator<Item = NodeRam> + Clone,
+    starts: &mut [Option<Pfn>],
+) {
     starts.fill(None);
     for range in hotplug {
         if let Some(start) = starts.get_mut(range.node.index()) {
@@ -51,7 +60,12 @@ fn has_ram(ram: impl Iterator<Item = NodeRam>, node: usize) -> bool {
     ram.into_iter().any(|r| r.node.index() == node)
 }
 
-fn spread(mut need: u64, ram: impl Iterator<Item = NodeRam> + Clone, limits: &ZoneLimits, starts: &mut [Option<Pfn>]) {
+fn spread(
+    mut need: u64,
+    ram: impl Iterator<Item = NodeRam> + Clone,
+    limits: &ZoneLimits,
+    starts: &mut [Option<Pfn>],
+) {
     let usable_start = limits.get(limits.highest()).start;
     let mut nodes_left = (0..starts.len()).filter(|n| has_ram(ram.clone(), *n)).count() as u64;
     while nodes_left != 0 {
