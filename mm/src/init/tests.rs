@@ -143,7 +143,7 @@ fn what_cannot_be_set_up_is_an_error() {
     let far = build_of(&[(0, MIB, 64 * MIB), (0, 1 << 46, (1 << 46) + MIB)], 128 * MIB);
     let end = Pfn::new((1 << 34) + 256);
     assert_eq!(far.unwrap_err(), Error::Sparse(sparse::Error::BeyondLimit(end)));
-    let small = build_of(&[(0, MIB, MIB + 0x5000)], 128 * MIB).unwrap_err();
+    let small = build_of(&[(0, MIB, MIB + 0x2000)], 128 * MIB).unwrap_err();
     assert!(matches!(
         small,
         Error::Node(node::Error::Memblock(_)) | Error::Sparse(sparse::Error::Memblock(_))
