@@ -40,6 +40,9 @@ die() {
 # QEMU splits option values at commas; a comma that is meant is doubled.
 escape() { printf '%s' "${1//,/,,}"; }
 
+# QEMU counts -m in MiB and an object's size in bytes: give both a unit.
+with_unit() { case $1 in *[!0-9]* | 0) echo "$1" ;; *) echo "${1}M" ;; esac; }
+
 find_ovmf() {
     local candidate
     for candidate in "${OVMF_CODE:-}" \
@@ -102,12 +105,20 @@ else
     flags+=(-accel tcg,thread=multi -cpu "${cpu:-max,la57=off}" -smp "${smp:-2}")
 fi
 
+# reserve=off: a machine may have more memory than the host, as long as it does not touch it. Flags of the user's that
+# describe memory must find a plain machine.
+memory=$(with_unit "$memory")
 flags+=(-m "$memory")
+case " ${raw[*]} " in
+    *" -m "* | *" -numa "* | *memory-backend*) ;;
+    *) [ ${#nodes[@]} != 0 ] ||
+        flags+=(-object "memory-backend-ram,id=ram,size=$memory,reserve=off" -machine memory-backend=ram) ;;
+esac
 for i in "${!nodes[@]}"; do
     IFS=, read -r size cpus <<<"${nodes[$i]}"
+    size=$(with_unit "$size")
     node="node,nodeid=$i${cpus:+,cpus=$cpus}"
     if [ "$size" != 0 ]; then
-        # reserve=off: a machine may have more memory than the host as long as it does not touch it.
         flags+=(-object "memory-backend-ram,id=node$i,size=$size,reserve=off")
         node+=",memdev=node$i"
     fi

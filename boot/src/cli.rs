@@ -186,7 +186,13 @@ fn pack(directory: &Path) -> Result<NamedTempFile> {
 
 fn gdb_command(kernel: &Kernel) -> String {
     let script = workspace::root().join("kernel/gdb/init.gdb");
-    shell_words::join(["gdb", "-x", &script.to_string_lossy(), &kernel.elf.to_string_lossy()])
+    shell_words::join(["gdb", "-x", &shown(&script), &shown(&kernel.elf)])
+}
+
+/// Relative to where the user is, if it lies below.
+fn shown(path: &Path) -> String {
+    let here = std::env::current_dir().unwrap_or_default();
+    path.strip_prefix(here).unwrap_or(path).to_string_lossy().into_owned()
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@
 
 pub mod build;
 pub mod cli;
+pub mod console;
 pub mod cpio;
 pub mod image;
 pub mod numa;

@@ -1,12 +1,16 @@
 //! Runs a machine to its end, and says how it ended.
 
+use crate::console::FirmwareFilter;
+use crate::image::Firmware;
 use crate::qemu::Machine;
 use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fmt;
+use std::io::{self, Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Child, ExitStatus};
+use std::process::{Child, ChildStdout, ExitStatus, Stdio};
+use std::thread;
 use std::time::Duration;
 use wait_timeout::ChildExt;
 
@@ -67,17 +71,47 @@ impl fmt::Display for Outcome {
 /// Boots `image` on `machine`, the console on our own standard input and output, for at most `timeout`.
 pub fn run(machine: &Machine, image: &Path, timeout: Option<Duration>) -> Result<Outcome> {
     let mut command = machine.command(image);
+    if machine.firmware == Firmware::Uefi {
+        command.stdout(Stdio::piped());
+    }
     let mut child = command.spawn().with_context(|| format!("cannot start {:?}", command.get_program()))?;
+    let console = child.stdout.take().map(|stdout| thread::spawn(move || show(stdout)));
     let status = match timeout {
         None => Some(child.wait()?),
         Some(timeout) => child.wait_timeout(timeout)?,
     };
-    match status {
-        Some(status) => Ok(Outcome::of(status)),
+    let outcome = match status {
+        Some(status) => Outcome::of(status),
         None => {
             end(&mut child)?;
-            Ok(Outcome::Timeout)
+            Outcome::Timeout
         }
+    };
+    // The pipe is closed by now; what is left in it has yet to be shown.
+    match console.map(|console| console.join()) {
+        Some(Ok(Err(error))) => Err(error).context("cannot write the console's output"),
+        Some(Err(panic)) => std::panic::resume_unwind(panic),
+        Some(Ok(Ok(()))) | None => Ok(outcome),
+    }
+}
+
+/// Copies the console to standard output, without what the firmware does to terminals.
+fn show(mut console: ChildStdout) -> io::Result<()> {
+    let mut filter = FirmwareFilter::new();
+    let (mut buffer, mut shown) = ([0; 4096], Vec::new());
+    let mut stdout = io::stdout();
+    loop {
+        let length = match console.read(&mut buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            length => length?,
+        };
+        if length == 0 {
+            return Ok(());
+        }
+        shown.clear();
+        filter.pass(&buffer[..length], &mut shown);
+        stdout.write_all(&shown)?;
+        stdout.flush()?;
     }
 }
 
