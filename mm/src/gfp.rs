@@ -97,8 +97,17 @@ impl MigrateType {
     }
 
     /// The type with that number.
+    #[inline(always)]
     pub const fn from_index(index: usize) -> Option<Self> {
-        if index < Self::COUNT { Some(Self::ALL[index]) } else { None }
+        // Not through `ALL`: this way it costs a comparison and no load.
+        match index {
+            0 => Some(Self::Unmovable),
+            1 => Some(Self::Movable),
+            2 => Some(Self::Reclaimable),
+            3 => Some(Self::HighAtomic),
+            4 => Some(Self::Isolate),
+            _ => None,
+        }
     }
 
     /// Linux's name in `/proc/pagetypeinfo`.
@@ -115,26 +124,36 @@ impl MigrateType {
 
 impl Gfp {
     /// The highest zone that satisfies the flags (Linux: `gfp_zone`). `DMA` wins over `DMA32`.
+    #[inline(always)]
     pub const fn zone(self) -> ZoneIdx {
-        if self.contains(Self::DMA) {
-            ZoneIdx::Dma
-        } else if self.contains(Self::DMA32) {
-            ZoneIdx::Dma32
-        } else if self.contains(Self::MOVABLE) {
-            ZoneIdx::Movable
-        } else {
-            ZoneIdx::Normal
-        }
+        const TABLE: [ZoneIdx; 16] = {
+            let mut table = [ZoneIdx::Normal; 16];
+            let mut bits = 0;
+            while bits < table.len() {
+                table[bits] = match Gfp::from_bits_retain(bits as u32) {
+                    gfp if gfp.contains(Gfp::DMA) => ZoneIdx::Dma,
+                    gfp if gfp.contains(Gfp::DMA32) => ZoneIdx::Dma32,
+                    gfp if gfp.contains(Gfp::MOVABLE) => ZoneIdx::Movable,
+                    _ => ZoneIdx::Normal,
+                };
+                bits += 1;
+            }
+            table
+        };
+        TABLE[self.bits() as usize % TABLE.len()]
     }
 
     /// The migratetype of pages allocated with the flags (Linux: `gfp_migratetype`).
+    #[inline(always)]
     pub const fn migrate_type(self) -> MigrateType {
         // MOVABLE is bit 3 and RECLAIMABLE bit 4: together they are the type's number.
-        match (self.bits() >> 3) & 3 {
-            0 => MigrateType::Unmovable,
-            1 => MigrateType::Movable,
-            _ => MigrateType::Reclaimable,
-        }
+        const TABLE: [MigrateType; 4] = [
+            MigrateType::Unmovable,
+            MigrateType::Movable,
+            MigrateType::Reclaimable,
+            MigrateType::Reclaimable,
+        ];
+        TABLE[(self.bits() >> 3) as usize % TABLE.len()]
     }
 }
 

@@ -16,7 +16,7 @@
 
 use core::ptr::NonNull;
 
-use super::bad::{BadPage, BadReason};
+use super::bad::BadReason;
 use crate::arch::Machine;
 use crate::gfp::MigrateType;
 use crate::order::{Order, PAGEBLOCK_NR_PAGES};
@@ -75,13 +75,22 @@ impl FreeBlock {
         unsafe { core::slice::from_raw_parts(self.page.as_ptr(), self.order.nr_pages() as usize) }
     }
 
-    /// Both halves, the lower first; the block itself when it is a single page.
-    #[inline]
-    pub(super) fn split(self) -> Result<(Self, Self), Self> {
-        let Some(order) = self.order.down() else { return Err(self) };
+    /// Splits the upper half off, unless it is a single page.
+    #[inline(always)]
+    pub(super) fn take_upper_half(&mut self) -> Option<Self> {
+        self.order = self.order.down()?;
         // SAFETY: the middle of our own block, which is two blocks of half the size as well (B1).
-        let upper = unsafe { later(self.page, order.nr_pages()) };
-        Ok((Self { page: self.page, order }, Self { page: upper, order }))
+        let upper = unsafe { later(self.page, self.order.nr_pages()) };
+        Some(Self { page: upper, order: self.order })
+    }
+
+    /// Its blocks of `order`, lowest first; the block is at least as large.
+    #[inline]
+    pub(crate) fn shatter(self, order: Order) -> impl Iterator<Item = FreeBlock> {
+        debug_assert!(order <= self.order);
+        // SAFETY: parts of our own block, each handed on once (B1).
+        (0..self.order.nr_pages() >> order.get())
+            .map(move |nr| unsafe { Self { page: later(self.page, nr << order.get()), order } })
     }
 
     /// The block that this one and its buddy make together.
@@ -96,7 +105,7 @@ impl FreeBlock {
     /// The other half of the block one order up, when it is on a free list too (Linux: `find_buddy_page_pfn`). The block
     /// is of `order` at `pfn`, `page` one of the same zone.
     #[inline]
-    pub(super) fn find_buddy(zone: Bounds, page: PagePtr, pfn: Pfn, order: Order) -> Option<PagePtr> {
+    pub(super) fn find_buddy(zone: &Bounds, page: PagePtr, pfn: Pfn, order: Order) -> Option<PagePtr> {
         let buddy = Pfn::new(pfn.get() ^ order.nr_pages());
         if !zone.span.contains(buddy) {
             return None;
@@ -186,21 +195,22 @@ impl FreeArea {
         self.nr[migrate_type.index()] += 1;
     }
 
-    /// Takes a listed block of `order` off; `page` is on the list of this area that it has noted, or that is an error.
-    #[inline]
+    /// Takes a listed block of `order` off the list that it has noted; a block that is not on such a list is an error.
+    #[inline(always)]
     pub(super) fn take(
         &mut self,
         page: PagePtr,
         order: Order,
-        zone: Bounds,
-    ) -> Result<(FreeBlock, MigrateType), BadPage> {
-        let noted = listed(page);
-        let migrate_type = MigrateType::from_index(noted.1 as usize);
-        let (Some(migrate_type), true) =
-            (migrate_type, is_listed(page, noted.0, order) && zone.links_inside(page))
-        else {
-            return Err(BadPage::new(zone.machine, page, BadReason::BrokenFreeList));
+        zone: &Bounds,
+    ) -> Result<(FreeBlock, MigrateType), BadReason> {
+        let (noted_order, noted_type) = listed(page);
+        let Some(migrate_type) = MigrateType::from_index(noted_type as usize) else {
+            return Err(BadReason::BrokenFreeList);
         };
+        let is_listed = page.page_type() == PageType::BUDDY && noted_order == u64::from(order.get());
+        if !is_listed || !zone.links_inside(page) {
+            return Err(BadReason::BrokenFreeList);
+        }
         // SAFETY: by its notes the page is on this list (B2), and its links lead to pages of the zone.
         unsafe { self.lists[migrate_type.index()].remove(page) };
         page.set_page_type(PageType::NONE);
@@ -215,26 +225,31 @@ impl FreeArea {
     }
 }
 
-#[inline(always)]
-fn is_listed(page: PagePtr, noted_order: u64, order: Order) -> bool {
-    page.page_type() == PageType::BUDDY && noted_order == order.get() as u64
-}
-
-/// Where the pages of a zone are in the vmemmap.
+/// Where a zone is, and where its pages are in the vmemmap.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
     pub(super) machine: Machine,
     pub(super) span: PfnRange,
+    /// Address of the first page's `struct Page`.
+    first: u64,
+    /// Bytes that the span's `struct Page`s take.
+    size_bytes: u64,
 }
 
+const PAGE_STRUCT: u64 = size_of::<Page>() as u64;
+
 impl Bounds {
+    pub(super) fn new(machine: Machine, span: PfnRange) -> Self {
+        let first = machine.page(span.start) as u64;
+        Self { machine, span, first, size_bytes: span.nr_pages() * PAGE_STRUCT }
+    }
+
     /// Whether both links of a page are null or lead to pages of the zone (a cheap sign of a page written to after free).
-    #[inline]
-    fn links_inside(self, page: PagePtr) -> bool {
-        let first = self.machine.page(self.span.start) as u64;
-        let size = self.span.nr_pages() * size_of::<Page>() as u64;
+    #[inline(always)]
+    fn links_inside(&self, page: PagePtr) -> bool {
         let inside = |link: u64| {
-            link == 0 || (link.wrapping_sub(first) < size && link.is_multiple_of(size_of::<Page>() as u64))
+            let offset = link.wrapping_sub(self.first);
+            link == 0 || offset < self.size_bytes && link.is_multiple_of(PAGE_STRUCT)
         };
         // SAFETY: as in `listed`.
         unsafe { inside(page.word(NEXT)) && inside(page.word(PREV)) }
@@ -243,7 +258,7 @@ impl Bounds {
 
 /// The page of frame `pfn`, which lies in the same pageblock as `page`.
 #[inline]
-pub(super) fn in_same_pageblock(zone: Bounds, page: PagePtr, pfn: Pfn) -> PagePtr {
+pub(super) fn in_same_pageblock(zone: &Bounds, page: PagePtr, pfn: Pfn) -> PagePtr {
     debug_assert!(page.pfn(zone.machine).get() ^ pfn.get() < PAGEBLOCK_NR_PAGES);
     // SAFETY: pageblocks lie within sections, and the section of `page` is populated.
     unsafe { PagePtr::new(zone.machine, pfn) }

@@ -146,7 +146,7 @@ impl FreeAreas {
     ) -> Result<Moved, BadPage> {
         let (mut moved, mut pfn) = (Moved::default(), pageblock.start);
         while pfn < pageblock.end {
-            let at = block::in_same_pageblock(self.zone, page, pfn);
+            let at = block::in_same_pageblock(&self.zone, page, pfn);
             match block::free_order(at).filter(|_| at.same_zone(&page)) {
                 Some(order) => {
                     self.move_block(at, order, to)?;

@@ -84,9 +84,9 @@ const fn mergeable(migrate_type: MigrateType) -> bool {
 
 impl FreeAreas {
     /// No free pages, of a zone that spans those frames.
-    pub const fn new(machine: Machine, span: PfnRange) -> Self {
+    pub fn new(machine: Machine, span: PfnRange) -> Self {
         Self {
-            zone: Bounds { machine, span },
+            zone: Bounds::new(machine, span),
             areas: [const { FreeArea::new() }; Order::COUNT],
             nonempty: [0; MigrateType::COUNT],
             pages: [0; MigrateType::COUNT],
@@ -161,16 +161,52 @@ impl FreeAreas {
         let Some(from) = Order::new(order.get() + fitting.trailing_zeros() as u8) else { return Ok(None) };
         let Some(page) = self.area(from).list(migrate_type).first() else { return Ok(None) };
         let mut block = self.take(page, from)?;
-        while block.order() > order {
-            match block.split() {
-                Ok((lower, upper)) => {
-                    self.push(upper, migrate_type, End::Head);
-                    block = lower;
-                }
-                Err(single) => return Ok(Some(single)),
-            }
-        }
+        self.split_to(order, &mut block, migrate_type);
         Ok(Some(block))
+    }
+
+    /// Gives back the upper halves of a block until it is of `order` (Linux: `expand`).
+    #[inline(always)]
+    fn split_to(&mut self, order: Order, block: &mut FreeBlock, migrate_type: MigrateType) {
+        while block.order() > order {
+            let Some(upper) = block.take_upper_half() else { return };
+            self.push(upper, migrate_type, End::Head);
+        }
+    }
+
+    /// Takes up to `count` blocks of `order`, the same ones and in the same order as so many calls of
+    /// [`alloc`](Self::alloc), but a block of many at a time, which `sink` gets with how large its parts should be. How many
+    /// blocks of `order` they make (Linux: `rmqueue_bulk`).
+    ///
+    /// # Errors
+    /// As [`alloc`](Self::alloc); what was taken until then has gone to `sink`.
+    pub fn alloc_bulk(
+        &mut self,
+        order: Order,
+        migrate_type: MigrateType,
+        count: u32,
+        fragment: Fragment,
+        blocks: &impl Pageblocks,
+        mut sink: impl FnMut(FreeBlock),
+    ) -> Result<u32, BadPage> {
+        let mut left = count;
+        while left > 0 {
+            let fitting = self.nonempty[migrate_type.index()] >> order.get();
+            if fitting == 0 {
+                if !self.steal(order, migrate_type, fragment, blocks)? {
+                    break;
+                }
+                continue;
+            }
+            // The smallest block as ever, and as much of it as is wanted.
+            let smallest = order.get() + fitting.trailing_zeros() as u8;
+            let wanted = order.get() + left.ilog2() as u8;
+            let Some(size) = Order::new(smallest.min(wanted)) else { break };
+            let Some(block) = self.alloc_of_type(size, migrate_type)? else { break };
+            left -= 1 << (size.get() - order.get());
+            sink(block);
+        }
+        Ok(count - left)
     }
 
     /// Gives a block back, as one of type `migrate_type`, merged with all free buddies (Linux: `__free_one_page`).
@@ -221,7 +257,7 @@ impl FreeAreas {
         if order >= Order::MAX {
             return None;
         }
-        let buddy = FreeBlock::find_buddy(self.zone, block.page(), pfn, order)?;
+        let buddy = FreeBlock::find_buddy(&self.zone, block.page(), pfn, order)?;
         if order >= PAGEBLOCK_ORDER {
             // From here on buddies are other pageblocks, whose type may have to stay apart.
             let other = blocks.migrate_type(Pfn::new(pfn.get() ^ order.nr_pages()));
@@ -240,7 +276,7 @@ impl FreeAreas {
         match order.up() {
             Some(up) if order.get() + 2 <= Order::MAX.get() => {
                 let parent = pfn.align_down(up.nr_pages());
-                match FreeBlock::find_buddy(self.zone, block.page(), parent, up) {
+                match FreeBlock::find_buddy(&self.zone, block.page(), parent, up) {
                     Some(_) => End::Tail,
                     None => End::Head,
                 }
@@ -257,10 +293,13 @@ impl FreeAreas {
         self.pages[migrate_type.index()] += order.nr_pages();
     }
 
-    #[inline]
+    #[inline(always)]
     fn take(&mut self, page: PagePtr, order: Order) -> Result<FreeBlock, BadPage> {
         let area = &mut self.areas[order.index()];
-        let (block, migrate_type) = area.take(page, order, self.zone)?;
+        let (block, migrate_type) = match area.take(page, order, &self.zone) {
+            Ok(taken) => taken,
+            Err(reason) => return Err(BadPage::new(self.zone.machine, page, reason)),
+        };
         if area.is_empty(migrate_type) {
             self.nonempty[migrate_type.index()] &= !(1 << order.get());
         }

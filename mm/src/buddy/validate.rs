@@ -53,7 +53,7 @@ impl FreeAreas {
             assert_eq!(why_not_free(&inside, PageFlags::CHECK_AT_PREP), None, "{:?} {inside:?}", pfn + nr);
             assert!(inside.same_zone(&page), "{:?} {inside:?}", pfn + nr);
         }
-        if order < Order::MAX && FreeBlock::find_buddy(self.zone, page, pfn, order).is_some() {
+        if order < Order::MAX && FreeBlock::find_buddy(&self.zone, page, pfn, order).is_some() {
             let other = blocks.migrate_type(Pfn::new(pfn.get() ^ order.nr_pages()));
             let (own, apart) =
                 (blocks.migrate_type(pfn), !mergeable(other) || !mergeable(blocks.migrate_type(pfn)));

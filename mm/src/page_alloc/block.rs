@@ -80,13 +80,17 @@ impl PageBlock {
         Self { page: block.page(), order: block.order() }
     }
 
-    /// The free block when there is nothing to do but that: a single page without other users, type and flags.
+    /// The free block when it is a single page with nothing to check or undo: no other users, no type, no flags.
     #[inline(always)]
     pub(super) fn into_free_if_clean(self) -> Result<FreeBlock, Self> {
+        if self.order == Order::ZERO && self.is_clean() { Ok(self.into_free()) } else { Err(self) }
+    }
+
+    /// Whether the first page has no other users, no type and no flags.
+    #[inline(always)]
+    pub(super) fn is_clean(&self) -> bool {
         let (flags, page_type, refcount) = self.page.raw_state();
-        let clean =
-            refcount == 1 && page_type == PageType::NONE.bits() && flags & PageFlags::all().bits() == 0;
-        if clean && self.order == Order::ZERO { Ok(self.into_free()) } else { Err(self) }
+        refcount == 1 && page_type == PageType::NONE.bits() && flags & PageFlags::all().bits() == 0
     }
 
     /// The block becomes free: the caller has given up the last reference to its first page.

@@ -57,19 +57,20 @@ impl PageAllocator {
     #[inline(always)]
     pub(super) fn hand_out(&self, block: FreeBlock, gfp: Gfp) -> PageBlock {
         if gfp.intersects(Gfp::ZERO.union(Gfp::COMP)) {
-            self.prepare(&block, gfp);
+            return self.prepare(block, gfp);
         }
         PageBlock::give_out(block)
     }
 
     #[inline(never)]
-    fn prepare(&self, block: &FreeBlock, gfp: Gfp) {
+    fn prepare(&self, block: FreeBlock, gfp: Gfp) -> PageBlock {
         if gfp.contains(Gfp::ZERO) {
-            self.clear(block);
+            self.clear(&block);
         }
         if gfp.contains(Gfp::COMP) {
-            make_compound(block);
+            make_compound(&block);
         }
+        PageBlock::give_out(block)
     }
 
     #[allow(unsafe_code, reason = "zeroes memory that it owns")]
@@ -81,9 +82,19 @@ impl PageAllocator {
         }
     }
 
-    /// A block that is not a clean single page: one with other users, several pages, or flags that its user has left.
+    /// A block that is not a clean single page.
     #[inline(never)]
-    pub(super) fn free_unclean(&self, mut block: PageBlock) {
+    pub(super) fn free_larger(&self, block: PageBlock) {
+        if block.is_clean() && all_clean(&block.pages()[1..], PageFlags::all()) {
+            self.free_clean(block.into_free());
+        } else {
+            self.free_unclean(block);
+        }
+    }
+
+    /// A block with something to check or undo: one with other users, or flags that its user has left.
+    #[inline(never)]
+    fn free_unclean(&self, mut block: PageBlock) {
         let page = block.page();
         match page.refcount() {
             0 => bug(BadPage::new(self.machine, page, BadReason::AlreadyFree)),

@@ -31,10 +31,12 @@ struct Set {
 pub(super) struct Local {
     /// The CPU's node.
     node: NodeId,
-    /// Node of the zones in `preferred`, when that is the CPU's own (which may have no memory).
+    /// The first `zone_key` of its zones.
     first_key: usize,
     here: [Option<Set>; ZoneIdx::COUNT],
-    preferred: [Option<Set>; ZoneIdx::COUNT],
+    preferred: [Option<NonNull<Pcp>>; ZoneIdx::COUNT],
+    /// The nodes that those are of.
+    preferred_node: [NodeId; ZoneIdx::COUNT],
 }
 
 // SAFETY: zones and per-CPU lists are shared as G3 and G4 say.
@@ -53,11 +55,15 @@ impl Local {
         let here = ZoneIdx::ALL.map(|idx| {
             own.map(|n| n.zone(idx)).filter(|z| z.is_populated()).and_then(|zone| Set::new(zone, cpu))
         });
-        let preferred = ZoneIdx::ALL.map(|idx| {
-            own.and_then(|n| n.zonelist(ZonelistKind::Fallback).preferred(idx))
-                .and_then(|zone| Set::new(zone, cpu))
-        });
-        Self { node, first_key: Page::key_of(node, ZoneIdx::Dma), here, preferred }
+        let first =
+            ZoneIdx::ALL.map(|idx| own.and_then(|n| n.zonelist(ZonelistKind::Fallback).preferred(idx)));
+        Self {
+            node,
+            first_key: Page::key_of(node, ZoneIdx::Dma),
+            here,
+            preferred: first.map(|zone| Set::new(zone?, cpu).map(|set| set.pcp)),
+            preferred_node: first.map(|zone| zone.map_or(node, Zone::node)),
+        }
     }
 }
 
@@ -70,8 +76,7 @@ impl PageAllocator {
         // SAFETY: interrupts are off, so slots of this CPU are ours; nothing here comes back to them (G3, G4).
         unsafe {
             self.local.with(&irq, |local| {
-                let set = local.preferred[highest.index()]?;
-                let pcp = &mut *set.pcp.as_ptr();
+                let pcp = &mut *local.preferred[highest.index()]?.as_ptr();
                 let block = pcp.pop(list, order)?;
                 pcp.events.allocated(order);
                 Some(block)
@@ -92,9 +97,10 @@ impl PageAllocator {
         // SAFETY: as in `pop_local`.
         unsafe {
             self.local.with(&irq, |local| {
-                let set = local.preferred[highest.index()]
-                    .filter(|s| local.node == node && s.zone.as_ref().node() == node)?;
-                let pcp = &mut *set.pcp.as_ptr();
+                if local.node != node || local.preferred_node[highest.index()] != node {
+                    return None;
+                }
+                let pcp = &mut *local.preferred[highest.index()]?.as_ptr();
                 let block = pcp.pop(list, order)?;
                 pcp.events.allocated(order);
                 Some(block)
@@ -107,13 +113,28 @@ impl PageAllocator {
     pub(super) fn free_clean(&self, block: FreeBlock) {
         let migrate_type = self.nodes.sparse().migrate_type(block.page().pfn(self.machine));
         note_migrate_type(&block, migrate_type);
-        // High-atomic pages go with the movable ones but back to their own list.
-        let on_list =
-            if migrate_type == MigrateType::HighAtomic { MigrateType::Movable } else { migrate_type };
+        match ListIdx::new(block.order(), migrate_type) {
+            Some(list) => self.free_to_list(block, list),
+            None => self.free_elsewhere(block, migrate_type),
+        }
+    }
+
+    /// A block without a list of its own: for the buddy, but high-atomic pages go with the movable ones and from there back
+    /// to their own list.
+    #[inline(never)]
+    fn free_elsewhere(&self, block: FreeBlock, migrate_type: MigrateType) {
+        let list = ListIdx::new(block.order(), MigrateType::Movable);
+        match list.filter(|_| migrate_type == MigrateType::HighAtomic) {
+            Some(list) => self.free_to_list(block, list),
+            None => self.free_to_buddy(block, migrate_type),
+        }
+    }
+
+    #[inline(always)]
+    fn free_to_list(&self, block: FreeBlock, list: ListIdx) {
         let order = block.order();
-        let Some(list) = ListIdx::new(order, on_list) else { return self.free_to_buddy(block, migrate_type) };
-        let irq = IrqGuard::new();
         let key = block.page().zone_key();
+        let irq = IrqGuard::new();
         // SAFETY: as in `pop_local`.
         let set = unsafe {
             self.local
@@ -127,7 +148,7 @@ impl PageAllocator {
         let (zone, pcp) = unsafe { (set.zone.as_ref(), &mut *set.pcp.as_ptr()) };
         pcp.events.freed(order);
         if pcp.push(list, block, zone.pcp_high()) == Fill::Check {
-            self.trim(zone, pcp, list, order, &irq);
+            self.trim(zone, pcp, list, order, irq);
         }
     }
 

@@ -36,6 +36,8 @@ mod validate;
 mod watermark;
 
 #[cfg(test)]
+mod cost;
+#[cfg(test)]
 #[allow(unsafe_code, reason = "frees pages wrongly on purpose")]
 mod tests;
 
@@ -59,7 +61,6 @@ use crate::sparse::Sparse;
 use crate::zone::Zone;
 
 use fast::Local;
-use slow::Request;
 
 /// No memory for an allocation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -137,17 +138,13 @@ impl PageAllocator {
     /// than once in a while and not with [`Gfp::NOWARN`].
     #[inline]
     pub fn alloc_pages(&self, gfp: Gfp, order: Order) -> Result<PageBlock, AllocError> {
-        let list = ListIdx::new(order, gfp.migrate_type());
-        let fast = if gfp.contains(Gfp::THISNODE) {
-            None
-        } else {
-            list.and_then(|l| self.pop_local(gfp.zone(), l, order))
-        };
-        let block = match fast {
-            Some(block) => block,
-            None => self.alloc_slow(&Request::new(gfp, order, None))?,
-        };
-        Ok(self.hand_out(block, gfp))
+        if !gfp.contains(Gfp::THISNODE)
+            && let Some(list) = ListIdx::new(order, gfp.migrate_type())
+            && let Some(block) = self.pop_local(gfp.zone(), list, order)
+        {
+            return Ok(self.hand_out(block, gfp));
+        }
+        self.alloc_slow(gfp, order, None)
     }
 
     /// As [`alloc_pages`](Self::alloc_pages), from node `node` or the nearest to it; with [`Gfp::THISNODE`] from `node`
@@ -157,13 +154,12 @@ impl PageAllocator {
     /// As [`alloc_pages`](Self::alloc_pages), and when there is no such node.
     #[inline]
     pub fn alloc_pages_node(&self, node: NodeId, gfp: Gfp, order: Order) -> Result<PageBlock, AllocError> {
-        let list = ListIdx::new(order, gfp.migrate_type());
-        let fast = list.and_then(|l| self.pop_local_of(node, gfp.zone(), l, order));
-        let block = match fast {
-            Some(block) => block,
-            None => self.alloc_slow(&Request::new(gfp, order, Some(node)))?,
-        };
-        Ok(self.hand_out(block, gfp))
+        if let Some(list) = ListIdx::new(order, gfp.migrate_type())
+            && let Some(block) = self.pop_local_of(node, gfp.zone(), list, order)
+        {
+            return Ok(self.hand_out(block, gfp));
+        }
+        self.alloc_slow(gfp, order, Some(node))
     }
 
     /// A zeroed block (Linux: `alloc_pages` with `__GFP_ZERO`).
@@ -181,7 +177,7 @@ impl PageAllocator {
     pub fn free_pages(&self, block: PageBlock) {
         match block.into_free_if_clean() {
             Ok(free) => self.free_clean(free),
-            Err(block) => self.free_unclean(block),
+            Err(block) => self.free_larger(block),
         }
     }
 

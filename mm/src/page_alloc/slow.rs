@@ -1,7 +1,7 @@
 //! The zonelist walk: which zone an allocation comes from, and everything that takes a zone's lock.
 
 use crate::arch::IrqGuard;
-use crate::buddy::{BadPage, Fragment, FreeAreas, FreeBlock};
+use crate::buddy::{BadPage, Fragment, FreeAreas, FreeBlock, note_migrate_type};
 use crate::gfp::{Gfp, MigrateType};
 use crate::id::{NodeId, ZoneIdx};
 use crate::node::{Node, ZonelistKind};
@@ -11,7 +11,7 @@ use crate::zone::Zone;
 
 use super::check::check_new;
 use super::watermark::Depth;
-use super::{AllocError, PageAllocator, bug};
+use super::{AllocError, PageAllocator, PageBlock, bug};
 
 /// An allocation (Linux: `struct alloc_context`).
 #[derive(Clone, Copy, Debug)]
@@ -60,11 +60,24 @@ impl PageAllocator {
     /// An allocation that this CPU's list could not serve (Linux: `__alloc_pages` from `get_page_from_freelist` on).
     #[cold]
     #[inline(never)]
-    pub(super) fn alloc_slow(&self, request: &Request) -> Result<FreeBlock, AllocError> {
+    pub(super) fn alloc_slow(
+        &self,
+        gfp: Gfp,
+        order: Order,
+        node: Option<NodeId>,
+    ) -> Result<PageBlock, AllocError> {
+        let request = Request::new(gfp, order, node);
+        let block = match self.walk(&request, Depth::first(gfp)) {
+            Some(block) => block,
+            None => self.alloc_slower(&request)?,
+        };
+        Ok(self.hand_out(block, gfp))
+    }
+
+    /// No zone is above its low watermark (Linux: `__alloc_pages_slowpath`).
+    #[inline(never)]
+    fn alloc_slower(&self, request: &Request) -> Result<FreeBlock, AllocError> {
         let gfp = request.gfp;
-        if let Some(block) = self.walk(request, Depth::first(gfp)) {
-            return Ok(block);
-        }
         if let Some(block) = self.walk(request, Depth::second(gfp)) {
             return Ok(block);
         }
@@ -153,10 +166,10 @@ impl PageAllocator {
     /// Gives back what a CPU's lists hold too much after a push to `list`.
     #[cold]
     #[inline(never)]
-    pub(super) fn trim(&self, zone: &Zone, pcp: &mut Pcp, list: ListIdx, order: Order, irq: &IrqGuard) {
+    pub(super) fn trim(&self, zone: &Zone, pcp: &mut Pcp, list: ListIdx, order: Order, irq: IrqGuard) {
         let surplus = pcp.surplus(order, limits(zone));
         if surplus > 0 {
-            free_from_pcp(zone, pcp, list, surplus, irq);
+            free_from_pcp(zone, pcp, list, surplus, &irq);
         }
     }
 
@@ -209,13 +222,38 @@ fn take_by_list(
         if !depth.fits(zone, free, request.order, request.highest) {
             return;
         }
-        for _ in 0..limits(zone).refill_blocks(request.order) {
-            let Some(block) = rmqueue(zone, free, request, depth, fragment) else { break };
-            sound(check_new(zone.sparse().machine(), &block));
-            pcp.refill(list, block);
-        }
+        refill(zone, free, pcp, list, request, depth, fragment);
     });
     pcp.pop(list, request.order)
+}
+
+/// Fills an empty list with a batch.
+fn refill(
+    zone: &Zone,
+    free: &mut FreeAreas,
+    pcp: &mut Pcp,
+    list: ListIdx,
+    request: &Request,
+    depth: Depth,
+    fragment: Fragment,
+) {
+    let (order, migrate_type) = (request.order, request.migrate_type);
+    if order > Order::ZERO
+        && depth.harder()
+        && let Some(block) = sound(free.alloc_of_type(order, MigrateType::HighAtomic))
+    {
+        sound(check_new(zone.sparse().machine(), &block));
+        return pcp.refill(list, block);
+    }
+    let count = limits(zone).refill_blocks(order);
+    let filled = free.alloc_bulk(order, migrate_type, count, fragment, zone.sparse(), |block| {
+        sound(check_new(zone.sparse().machine(), &block));
+        for part in block.shatter(order) {
+            note_migrate_type(&part, migrate_type);
+            pcp.refill(list, part);
+        }
+    });
+    sound(filled);
 }
 
 /// A single block of an order without lists (Linux: `rmqueue_buddy`).

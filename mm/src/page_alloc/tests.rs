@@ -281,3 +281,40 @@ proptest! {
         used.into_iter().for_each(|b| m.pages.free_pages(b));
     }
 }
+
+#[test]
+fn cpus_at_work_together_lose_and_share_nothing() {
+    let m = TestMachine::with(64, 2, 4);
+    let (pages, machine) = (&m.pages, m.machine());
+    std::thread::scope(|s| {
+        for cpu in 0..4 {
+            s.spawn(move || {
+                run_as_cpu(CpuId(cpu), || {
+                    let stamp = |block: &PageBlock| block.address(machine).cast::<u64>();
+                    let mut mine: Vec<(PageBlock, u64)> = Vec::new();
+                    let mut random = u64::from(cpu) + 1;
+                    for _ in 0..20_000 {
+                        random = random
+                            .wrapping_mul(6_364_136_223_846_793_005)
+                            .wrapping_add(1_442_695_040_888_963_407);
+                        let (dice, n) = (random >> 33, [0, 0, 0, 1, 2, 3, 4, 9][(random >> 60) as usize % 8]);
+                        if dice.is_multiple_of(2) || mine.is_empty() {
+                            let gfp = if dice.is_multiple_of(3) { QUIET } else { QUIET | Gfp::MOVABLE };
+                            let Ok(block) = pages.alloc_pages(gfp, order(n)) else { continue };
+                            // SAFETY: the block's memory is ours.
+                            unsafe { stamp(&block).write(random) };
+                            mine.push((block, random));
+                        } else {
+                            let (block, stamped) = mine.swap_remove(dice as usize % mine.len());
+                            // SAFETY: as above.
+                            let found = unsafe { stamp(&block).read() };
+                            assert_eq!(found, stamped, "another CPU has the page too");
+                            pages.free_pages(block);
+                        }
+                    }
+                    mine.into_iter().for_each(|(b, _)| pages.free_pages(b));
+                });
+            });
+        }
+    });
+}

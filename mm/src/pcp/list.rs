@@ -1,14 +1,14 @@
 //! A list of free blocks of one order and migratetype that one CPU has to itself.
 //!
 //! ```text
-//! head -> page -> page -> page <- tail      words of each page: 0 next, 1 previous, 3 migratetype when freed
+//! head -> page -> page -> page <- tail      words of each page: 0 next (0 at the tail), 1 previous, 3 migratetype when freed
 //! ```
 //! Taking from the head touches one page and writes nothing to it, which is why it is no [`PageList`](crate::page::PageList):
-//! links beyond the ends are left as they were.
+//! the link back from the head is left as it was, and so is `tail` when the list becomes empty.
 //!
 //! # Invariants
-//! - P1: when `head` is `None` the list is empty, whatever else is in it. Else following word 0 leads from `head` to
-//!   `tail` over all blocks of the list, and word 1 back; what is beyond either end means nothing.
+//! - P1: following word 0 leads from `head` over all blocks of the list, ending with 0. When there is one, `tail` is the
+//!   last, and word 1 leads back from it to `head`, whose own word 1 means nothing.
 //! - P2: each page of the list heads a block that the list owns (B1 of `buddy`), of the order and type of the list.
 
 use core::ptr::NonNull;
@@ -34,9 +34,9 @@ fn link(page: PagePtr, index: usize) -> Option<PagePtr> {
 }
 
 #[inline(always)]
-fn set_link(page: PagePtr, index: usize, to: PagePtr) {
+fn set_link(page: PagePtr, index: usize, to: Option<PagePtr>) {
     // SAFETY: a page of the list, or one being put on it (P2).
-    unsafe { page.set_word(index, to.as_ptr() as u64) };
+    unsafe { page.set_word(index, to.map_or(0, |p| p.as_ptr() as u64)) };
 }
 
 impl PcpList {
@@ -48,7 +48,7 @@ impl PcpList {
     #[inline(always)]
     pub(super) fn pop(&mut self, order: Order) -> Option<FreeBlock> {
         let page = self.head?;
-        self.head = if self.tail == Some(page) { None } else { link(page, NEXT) };
+        self.head = link(page, NEXT);
         // SAFETY: from the list of that order, no longer on it (P2).
         Some(unsafe { FreeBlock::from_raw(page, order) })
     }
@@ -56,12 +56,14 @@ impl PcpList {
     /// Takes the block that has been there longest.
     #[inline]
     pub(super) fn pop_last(&mut self, order: Order) -> Option<FreeBlock> {
-        let head = self.head?;
-        let page = self.tail?;
+        let (head, page) = (self.head?, self.tail?);
         if page == head {
             self.head = None;
         } else {
             self.tail = link(page, PREV);
+            if let Some(tail) = self.tail {
+                set_link(tail, NEXT, None);
+            }
         }
         // SAFETY: as in `pop`.
         Some(unsafe { FreeBlock::from_raw(page, order) })
@@ -71,11 +73,9 @@ impl PcpList {
     #[inline(always)]
     pub(super) fn push(&mut self, block: FreeBlock) {
         let page = block.page();
+        set_link(page, NEXT, self.head);
         match self.head {
-            Some(head) => {
-                set_link(page, NEXT, head);
-                set_link(head, PREV, page);
-            }
+            Some(head) => set_link(head, PREV, Some(page)),
             None => self.tail = Some(page),
         }
         self.head = Some(page);
@@ -85,24 +85,28 @@ impl PcpList {
     #[inline]
     pub(super) fn push_last(&mut self, block: FreeBlock) {
         let page = block.page();
+        set_link(page, NEXT, None);
         match (self.head, self.tail) {
             (Some(_), Some(tail)) => {
-                set_link(page, PREV, tail);
-                set_link(tail, NEXT, page);
+                set_link(page, PREV, Some(tail));
+                set_link(tail, NEXT, Some(page));
             }
             _ => self.head = Some(page),
         }
         self.tail = Some(page);
     }
 
-    /// Each page, first to last, having checked P1's links.
+    /// Each page, first to last, checking P1.
+    ///
+    /// # Panics
+    /// When it does not hold.
     pub(super) fn iter(&self) -> impl Iterator<Item = PagePtr> {
         let tail = self.tail;
         core::iter::successors(self.head, move |&page| {
-            let next = if tail == Some(page) { None } else { link(page, NEXT) };
-            assert!(next.is_some() || tail == Some(page), "per-CPU list ends before its tail");
-            if let Some(next) = next {
-                assert_eq!(link(next, PREV), Some(page), "back link of {next:?}");
+            let next = link(page, NEXT);
+            match next {
+                Some(next) => assert_eq!(link(next, PREV), Some(page), "back link of {next:?}"),
+                None => assert_eq!(tail, Some(page), "last page of a per-CPU list"),
             }
             next
         })
