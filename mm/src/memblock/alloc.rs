@@ -90,7 +90,15 @@ impl Memblock<'_> {
     /// [`Error::NoMemory`], [`Error::BadRequest`], [`Error::Full`].
     #[track_caller]
     pub fn alloc(&mut self, request: Request) -> Result<PhysRange, Error> {
-        self.trace_alloc(&request, Location::caller());
+        let exact = matches!(request.on, OnNode::Exact(_));
+        let name = if exact { "memblock_alloc_exact_nid_raw" } else { "memblock_alloc_try_nid_raw" };
+        self.trace_alloc(name, &request, Location::caller());
+        self.alloc_loosely(request)
+    }
+
+    /// Drops the lower bound when it cannot be held.
+    #[track_caller]
+    pub(super) fn alloc_loosely(&mut self, request: Request) -> Result<PhysRange, Error> {
         match self.alloc_strict(request) {
             Err(Error::NoMemory) if request.min > 0 => self.alloc_strict(request.from(0)),
             result => result,
@@ -103,7 +111,7 @@ impl Memblock<'_> {
     /// As [`alloc`](Self::alloc).
     #[track_caller]
     pub fn alloc_in_range(&mut self, request: Request) -> Result<PhysRange, Error> {
-        self.trace_alloc(&request, Location::caller());
+        self.trace_phys_alloc(&request, Location::caller());
         self.alloc_strict(request)
     }
 

@@ -4,7 +4,7 @@ use core::panic::Location;
 
 use super::alloc::Request;
 use super::{Array, Debug, Flags, Memblock, Region};
-use crate::addr::PhysRange;
+use crate::addr::{PHYS_LIMIT, PhysRange};
 use crate::id::NodeId;
 
 impl Array {
@@ -47,13 +47,27 @@ impl Memblock<'_> {
         }
     }
 
-    pub(super) fn trace_alloc(&self, request: &Request, caller: &Location<'_>) {
+    /// `what` is Linux's name of the call.
+    pub(super) fn trace_alloc(&self, what: &str, request: &Request, caller: &Location<'_>) {
+        if self.debug == Debug::Off {
+            return;
+        }
+        let Request { size_bytes, align, min, on, .. } = *request;
+        // Linux says "anywhere" with 0.
+        let max = if request.max == PHYS_LIMIT { 0 } else { request.max };
+        let nid = on.node().map_or(-1, |n| i32::from(n.0));
+        log::info!(
+            "{what}: {size_bytes} bytes align={align:#x} nid={nid} from={min:#018x} max_addr={max:#018x} {caller}"
+        );
+    }
+
+    /// As `trace_alloc`, for the call that knows no nodes.
+    pub(super) fn trace_phys_alloc(&self, request: &Request, caller: &Location<'_>) {
         if self.debug == Debug::On {
-            let Request { size_bytes, align, min, max, on } = *request;
-            let nid = on.node().map_or(-1, |n| i32::from(n.0));
-            let what = "memblock_alloc_try_nid";
+            let Request { size_bytes, align, min, max, .. } = *request;
+            let what = "memblock_phys_alloc_range";
             log::info!(
-                "{what}: {size_bytes} bytes align={align:#x} nid={nid} from={min:#018x} max_addr={max:#018x} {caller}"
+                "{what}: {size_bytes} bytes align={align:#x} from={min:#018x} max_addr={max:#018x} {caller}"
             );
         }
     }

@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code)]
 
+use core::panic::Location;
 use core::slice;
 
 use super::alloc::{OnNode, Request};
@@ -26,13 +27,16 @@ impl<'a> Memblock<'a> {
     ///
     /// # Errors
     /// [`Error::NotMapped`] before [`allow_resize`](Self::allow_resize), and as [`alloc`](Self::alloc).
+    #[track_caller]
     pub fn alloc_slice<T: Copy>(&mut self, len: usize, fill: T, on: OnNode) -> Result<&'a mut [T], Error> {
         let machine = self.machine.ok_or(Error::NotMapped)?;
         if len == 0 {
             return Ok(&mut []);
         }
         let size = len.checked_mul(size_of::<T>()).filter(|&s| s > 0).ok_or(Error::BadRequest)?;
-        let range = self.alloc(Request::new(size as u64).align(align_of::<T>().max(64) as u64).on(on))?;
+        let request = Request::new(size as u64).align(align_of::<T>().max(64) as u64).on(on);
+        self.trace_alloc("memblock_alloc_try_nid", &request, Location::caller());
+        let range = self.alloc_loosely(request)?;
         let first = machine.phys_to_virt(PhysAddr::new(range.start())).cast::<T>();
         for i in 0..len {
             // SAFETY: I2: the range was free below the limit until now, so it is mapped and ours; it holds `len`.
@@ -49,7 +53,8 @@ impl<'a> Memblock<'a> {
     #[track_caller]
     pub fn alloc_zeroed(&mut self, request: Request) -> Result<PhysRange, Error> {
         let machine = self.machine.ok_or(Error::NotMapped)?;
-        let range = self.alloc(request)?;
+        self.trace_alloc("memblock_alloc_try_nid", &request, Location::caller());
+        let range = self.alloc_loosely(request)?;
         let first = machine.phys_to_virt(PhysAddr::new(range.start()));
         // SAFETY: I2: the range was free below the limit until now, so it is mapped and ours.
         unsafe { first.write_bytes(0, range.len_bytes() as usize) };

@@ -2,6 +2,7 @@
 
 use super::tests::{Storage, r};
 use super::*;
+use crate::arch::SimMachine;
 use proptest::prelude::*;
 use std::vec;
 use std::vec::Vec;
@@ -134,30 +135,56 @@ fn apply(m: &mut Memblock<'_>, op: &Op) -> Option<u64> {
     None
 }
 
+/// Where arrays grow: above what the operations use.
+const ROOM: (u64, u64) = (0x10_0000, 0x20_0000);
+
+fn run(m: &mut Memblock<'_>, ops: &[Op]) -> Result<(), TestCaseError> {
+    let mut model = Model::new();
+    for op in ops {
+        let got = apply(m, op);
+        model.apply(op);
+        if let Op::Alloc { .. } = op {
+            prop_assert_eq!(got, model.alloc(op));
+        }
+        m.validate();
+        for (i, want) in model.memory.iter().enumerate() {
+            let region = m.memory.search(i as u64 * UNIT);
+            prop_assert_eq!(region.map(|x| (x.node.map(|n| n.0), x.flags.bits())), *want);
+            prop_assert_eq!(m.is_reserved(i as u64 * UNIT), model.reserved[i]);
+        }
+        let mut up: Vec<_> = m.free_ranges(None).collect();
+        let modelled = up.iter().filter(|f| f.range.start() < ROOM.0);
+        let free: u64 = modelled.map(|f| f.range.len_bytes() / UNIT).sum();
+        let want =
+            (0..UNITS).filter(|&i| !model.reserved[i] && model.memory[i].is_some_and(|x| x.1 & 4 == 0));
+        prop_assert_eq!(free, want.count() as u64);
+        up.reverse();
+        prop_assert_eq!(up, m.free_ranges_down(None).collect::<Vec<_>>());
+    }
+    Ok(())
+}
+
 proptest! {
     #[test]
     fn random_operations_agree_with_a_bitmap(ops in prop::collection::vec(op(), 1..60)) {
         let mut storage = Storage::new(80);
+        run(&mut storage.memblock(), &ops)?;
+    }
+
+    #[test]
+    fn so_they_do_while_the_arrays_grow(ops in prop::collection::vec(op(), 1..60)) {
+        let sim = SimMachine::new(ROOM.1);
+        let mut storage = Storage::new(2);
         let mut m = storage.memblock();
-        let mut model = Model::new();
-        for op in &ops {
-            let got = apply(&mut m, op);
-            model.apply(op);
-            if let Op::Alloc { .. } = op {
-                prop_assert_eq!(got, model.alloc(op));
-            }
-            m.validate();
-            for (i, want) in model.memory.iter().enumerate() {
-                let region = m.memory.search(i as u64 * UNIT);
-                prop_assert_eq!(region.map(|x| (x.node.map(|n| n.0), x.flags.bits())), *want);
-                prop_assert_eq!(m.is_reserved(i as u64 * UNIT), model.reserved[i]);
-            }
-            let mut up: Vec<_> = m.free_ranges(None).collect();
-            let free: u64 = up.iter().map(|f| f.range.len_bytes() / UNIT).sum();
-            let want = (0..UNITS).filter(|&i| !model.reserved[i] && model.memory[i].is_some_and(|x| x.1 & 4 == 0));
-            prop_assert_eq!(free, want.count() as u64);
-            up.reverse();
-            prop_assert_eq!(up, m.free_ranges_down(None).collect::<Vec<_>>());
-        }
+        // SAFETY: the simulated RAM outlives `m`, and nobody else uses it.
+        unsafe { m.allow_resize(sim.machine()) };
+        m.add(r(ROOM.0, ROOM.1)).unwrap();
+        // Bottom-up, the arrays would come out of what the model knows.
+        let down = |op| match op {
+            Op::Alloc { units, align, min, max, node, exact, .. } =>
+                Op::Alloc { units, align, min, max, node, exact, up: false },
+            op => op,
+        };
+        run(&mut m, &ops.into_iter().map(down).collect::<Vec<_>>())?;
     }
 }

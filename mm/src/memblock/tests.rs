@@ -397,13 +397,20 @@ fn the_dump_is_worded_as_linuxs() {
     let (_, log) = capture(|| {
         m.reserve(r(0, 0x1_0000)).unwrap();
         m.alloc(Request::pages(1).below(0x10_0000).on(OnNode::Prefer(N1))).unwrap();
+        let at = m.alloc_in_range(Request::new(64).from(0x2_0000).below(0x3_0000)).unwrap();
+        m.free(at).unwrap();
+        m.alloc(Request::new(64).on(OnNode::Exact(NodeId(3)))).unwrap_err();
         m.dump_all();
     });
     let callers_cut: Vec<_> = log.iter().map(|l| l.split(" mm/src").next().unwrap()).collect();
     let want = [
         "memblock_reserve: [0x0000000000000000-0x000000000000ffff]",
-        "memblock_alloc_try_nid: 4096 bytes align=0x1000 nid=1 from=0x0000000000000000 max_addr=0x0000000000100000",
+        "memblock_alloc_try_nid_raw: 4096 bytes align=0x1000 nid=1 from=0x0000000000000000 max_addr=0x0000000000100000",
         "memblock_reserve: [0x000000000009e000-0x000000000009efff]",
+        "memblock_phys_alloc_range: 64 bytes align=0x40 from=0x0000000000020000 max_addr=0x0000000000030000",
+        "memblock_reserve: [0x000000000002ffc0-0x000000000002ffff]",
+        "memblock_phys_free: [0x000000000002ffc0-0x000000000002ffff]",
+        "memblock_alloc_exact_nid_raw: 64 bytes align=0x40 nid=3 from=0x0000000000000000 max_addr=0x0000000000000000",
         "MEMBLOCK configuration:",
         " memory size = 0x000000003ff9ec00 reserved size = 0x0000000000011000",
         " memory.cnt  = 0x2",
