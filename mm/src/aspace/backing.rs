@@ -1,11 +1,14 @@
 //! What an address space lives on: frames, page tables, nodes for its areas, and TLBs.
 
+use core::alloc::Layout;
+use core::ptr::NonNull;
+
 use crate::gfp::Gfp;
 use crate::order::Order;
 use crate::page::PageType;
 use crate::page_alloc::{PageAllocator, PageBlock};
 use crate::pfn::Pfn;
-use crate::pgtable::{Level, OutOfMemory, TableSource, Tlb};
+use crate::pgtable::{Level, OutOfMemory, TableSource, Tlb, VirtRange};
 use crate::vma::NodeAlloc;
 
 /// Where frames for user pages come from.
@@ -24,6 +27,59 @@ pub trait FrameSource {
 pub trait Backing: FrameSource + TableSource + NodeAlloc + Tlb {}
 
 impl<T: FrameSource + TableSource + NodeAlloc + Tlb> Backing for T {}
+
+/// A backing put together: frames and tables from `pages`, nodes from `nodes`, and who flushes.
+#[derive(Clone, Copy, Debug)]
+pub struct Parts<P, N, T> {
+    /// Frames and tables.
+    pub pages: P,
+    /// Nodes of area trees.
+    pub nodes: N,
+    /// Flushes.
+    pub tlb: T,
+}
+
+impl<P: FrameSource, N, T> FrameSource for Parts<P, N, T> {
+    #[inline]
+    fn alloc_frame(&mut self, gfp: Gfp) -> Result<PageBlock, OutOfMemory> {
+        self.pages.alloc_frame(gfp)
+    }
+
+    #[inline]
+    fn free_frame(&mut self, frame: PageBlock) {
+        self.pages.free_frame(frame);
+    }
+}
+
+// SAFETY: hands on what `pages` promises.
+unsafe impl<P: TableSource, N, T> TableSource for Parts<P, N, T> {
+    fn alloc_table(&mut self, level: Level) -> Result<Pfn, OutOfMemory> {
+        self.pages.alloc_table(level)
+    }
+
+    unsafe fn free_table(&mut self, pfn: Pfn) {
+        // SAFETY: the caller's promise, and the table came from `pages`.
+        unsafe { self.pages.free_table(pfn) };
+    }
+}
+
+// SAFETY: hands on what `nodes` promises.
+unsafe impl<P, N: NodeAlloc, T> NodeAlloc for Parts<P, N, T> {
+    fn alloc_node(&mut self, layout: Layout) -> Result<NonNull<u8>, OutOfMemory> {
+        self.nodes.alloc_node(layout)
+    }
+
+    unsafe fn free_node(&mut self, block: NonNull<u8>, layout: Layout) {
+        // SAFETY: the caller's promise, and the block came from an `N`.
+        unsafe { self.nodes.free_node(block, layout) };
+    }
+}
+
+impl<P, N, T: Tlb> Tlb for Parts<P, N, T> {
+    fn flush(&mut self, range: VirtRange) {
+        self.tlb.flush(range);
+    }
+}
 
 impl FrameSource for &PageAllocator {
     #[inline]

@@ -37,7 +37,7 @@ mod mprotect;
 mod munmap;
 mod validate;
 
-pub use backing::{Backing, FrameSource};
+pub use backing::{Backing, FrameSource, Parts};
 pub use mmap::Placement;
 pub(crate) use mprotect::with_rights;
 

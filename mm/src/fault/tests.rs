@@ -3,6 +3,7 @@
 mod cases;
 mod model;
 mod oom;
+mod real;
 
 use core::alloc::Layout;
 use core::ptr::NonNull;

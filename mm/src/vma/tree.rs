@@ -17,6 +17,7 @@
 //! All operations take time logarithmic in the number of areas. Only [`SpareNode::new`] allocates, so what has its spare
 //! nodes cannot fail half-way.
 
+use core::alloc::Layout;
 use core::mem;
 
 use super::Vma;
@@ -206,6 +207,9 @@ impl<A: NodeAlloc> VmaTree<A> {
     pub fn new() -> Self {
         Self::default()
     }
+
+    /// Size and alignment of all blocks that it asks of a [`NodeAlloc`]: for a cache of them.
+    pub const NODE_LAYOUT: Layout = Layout::new::<Node<A>>();
 
     /// How many areas there are (Linux: `map_count`).
     pub fn nr_areas(&self) -> usize {
