@@ -18,6 +18,7 @@ use crate::order::PAGEBLOCK_NR_PAGES;
 use crate::page::Page;
 use crate::pfn::{Pfn, PfnRange};
 use crate::sparse::{SECTION_NR_PAGES, Sparse};
+use crate::zone::NodeRam;
 
 /// Initialises the struct pages of all present sections, and makes pageblocks of RAM movable (Linux: `memmap_init`).
 /// About ten instructions a page.
@@ -26,29 +27,59 @@ use crate::sparse::{SECTION_NR_PAGES, Sparse};
 /// Nobody uses the struct pages yet, the vmemmap of all present sections is writable, and `memblock` is what the sections
 /// and `nodes` were made from.
 pub unsafe fn struct_pages(memblock: &Memblock<'_>, nodes: &Nodes) {
-    let mut hole = Pfn::default();
-    let mut last = None;
-    for range in ram(memblock) {
-        let Some(node) = nodes.get(range.node) else { continue };
-        for zone in node.populated_zones() {
+    parts(ram(memblock), nodes, |part, pages, node, zone| {
+        // SAFETY: sections with RAM are present, and the caller's promise.
+        unsafe {
+            match part {
+                Part::Ram => init_ram(nodes.sparse(), pages, node, zone),
+                Part::Hole => init_hole(nodes.sparse(), pages, node, zone),
+            }
+        }
+    });
+}
+
+/// What a range of frames is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Part {
+    /// Memory.
+    Ram,
+    /// No memory, perhaps with struct pages all the same.
+    Hole,
+}
+
+/// Gives `visit` each range of RAM, cut at zones' borders, and each hole, with the zone that it is filed under.
+pub(super) fn parts(
+    ram: impl Iterator<Item = NodeRam>,
+    nodes: &Nodes,
+    mut visit: impl FnMut(Part, PfnRange, NodeId, ZoneIdx),
+) {
+    let (mut hole, mut last) = (Pfn::default(), None);
+    for range in ram {
+        for zone in nodes.get(range.node).into_iter().flat_map(|n| n.populated_zones()) {
             last = Some((range.node, zone.idx()));
             let pages = range.pages.intersect(zone.span());
             if pages.is_empty() {
                 continue;
             }
-            // SAFETY: RAM, whose sections are present, and the caller's promise; below for what is before it.
-            unsafe {
-                init_ram(nodes.sparse(), pages, range.node, zone.idx());
-                init_hole(nodes.sparse(), PfnRange::new(hole, pages.start), range.node, zone.idx());
-            }
+            visit(Part::Ram, pages, range.node, zone.idx());
+            visit(Part::Hole, PfnRange::new(hole, pages.start), range.node, zone.idx());
             hole = pages.end;
         }
     }
     if let Some((node, zone)) = last {
-        let end = hole.align_up(SECTION_NR_PAGES);
-        // SAFETY: the caller's promise.
-        unsafe { init_hole(nodes.sparse(), PfnRange::new(hole, end), node, zone) };
+        visit(Part::Hole, PfnRange::new(hole, hole.align_up(SECTION_NR_PAGES)), node, zone);
     }
+}
+
+/// Gives `visit` the struct pages that exist in each hole, as the boot log counts them.
+#[cfg(test)]
+pub(crate) fn holes(memblock: &Memblock<'_>, nodes: &Nodes, mut visit: impl FnMut(NodeId, ZoneIdx, u64)) {
+    parts(ram(memblock), nodes, |part, pages, node, zone| {
+        let unavailable: u64 = nodes.sparse().valid_in(pages).map(PfnRange::nr_pages).sum();
+        if part == Part::Hole && unavailable != 0 {
+            visit(node, zone, unavailable);
+        }
+    });
 }
 
 /// # Safety

@@ -16,6 +16,8 @@ pub mod testing;
 mod tests;
 
 pub use hand_over::hand_over;
+#[cfg(test)]
+pub(crate) use memmap::holes;
 pub use memmap::struct_pages;
 
 use crate::arch::Machine;

@@ -1,1 +1,138 @@
+use std::vec;
+use std::vec::Vec;
 
+use super::*;
+use crate::PhysRange;
+use crate::arch::SimMachine;
+use crate::memblock::{Flags, Memblock, Region};
+use crate::sparse::AlreadyPopulated;
+use crate::zone::testdata::{Machine as Facts, machines};
+use crate::zone::{Sysctl, Watermark};
+
+impl NodeMap for Facts {
+    fn nr_ids(&self) -> usize {
+        self.possible
+    }
+    fn is_online(&self, node: NodeId) -> bool {
+        node.index() < self.possible
+    }
+    fn distance(&self, from: NodeId, to: NodeId) -> u64 {
+        let row = self.distances.get(from.index()).and_then(|r| r.get(to.index()));
+        row.copied().unwrap_or(if from == to { 10 } else { 20 })
+    }
+}
+
+/// Builds a machine's nodes, without touching its struct pages, and shows them to `check`.
+fn with_nodes(m: &Facts, check: impl FnOnce(&Memblock<'_>, Nodes)) {
+    let end = m.ram.iter().map(|r| r.pages.end).max().unwrap();
+    let sim = SimMachine::new(end.align_up(crate::sparse::SECTION_NR_PAGES).byte());
+    let (mut memory, mut reserved) = (vec![Region::EMPTY; 64], vec![Region::EMPTY; 64]);
+    let mut memblock = Memblock::new(&mut memory, &mut reserved);
+    for r in &m.ram {
+        let bytes = PhysRange::new(r.pages.start.byte(), r.pages.end.byte()).unwrap();
+        memblock.add_node(bytes, r.node, Flags::empty()).unwrap();
+    }
+    // SAFETY: simulated RAM of this machine, nobody else's; it outlives the nodes.
+    let setup = unsafe {
+        memblock.allow_resize(sim.machine());
+        let data = NodeData::allocate(&mut memblock, sim.machine(), m).unwrap();
+        let sparse = Sparse::init(&mut memblock, sim.machine(), &mut AlreadyPopulated).unwrap();
+        Setup::new(&mut memblock, data, sparse, m.online, m.movable_request()).unwrap()
+    };
+    let nodes = setup.build_zonelists(&mut memblock, m).unwrap();
+    nodes.validate();
+    nodes.sparse().validate(&memblock);
+    check(&memblock, nodes);
+    memblock.validate();
+}
+
+/// Machines whose movable zones follow from what `Setup` is told.
+fn plain_machines() -> impl Iterator<Item = Facts> {
+    machines().into_iter().filter(|m| m.hotplug.is_empty())
+}
+
+#[test]
+fn fallback_orders_and_zonelists_are_linuxs() {
+    for m in plain_machines().filter(|m| !m.distances.is_empty()) {
+        with_nodes(&m, |_, nodes| {
+            for (id, order) in &m.fallback {
+                let node = nodes.get(*id).unwrap();
+                let mut got = vec![*id];
+                got.extend(node.zonelist(ZonelistKind::Fallback).entries().iter().map(ZoneRef::node));
+                got.dedup();
+                assert_eq!(&got, order, "{} node {id}", m.name);
+            }
+            for (kind, id, highest, zones) in &m.zonelists {
+                let kind = if kind == "general" { ZonelistKind::Fallback } else { ZonelistKind::ThisNode };
+                let list = nodes.get(*id).unwrap().zonelist(kind);
+                let got: Vec<_> = list.zones(*highest).map(|z| (z.node(), z.idx())).collect();
+                assert_eq!(&got, zones, "{} {kind:?} {id}:{highest:?}", m.name);
+                assert_eq!(list.preferred(*highest).map(|z| (z.node(), z.idx())), zones.first().copied());
+            }
+        });
+    }
+}
+
+#[test]
+fn holes_are_filed_under_linuxs_zones() {
+    for m in plain_machines() {
+        with_nodes(&m, |memblock, nodes| {
+            let mut got = Vec::new();
+            crate::init::holes(memblock, &nodes, |node, zone, pages| got.push((node, zone, pages)));
+            assert_eq!(got, m.unavailable, "{}", m.name);
+        });
+    }
+}
+
+#[test]
+fn limits_follow_from_managed_pages_as_in_linux() {
+    // Others set something while running, or were given pages in between.
+    let steady =
+        |m: &Facts| m.user_min_free.is_none() && m.zones.iter().all(|z| z.managed == [z.managed[0]; 5]);
+    let mut seen = 0;
+    for m in plain_machines().filter(steady) {
+        with_nodes(&m, |_, nodes| {
+            seen += 1;
+            let zone = |z: &crate::zone::testdata::ZoneFacts| nodes.get(z.node).unwrap().zone(z.idx);
+            m.zones.iter().for_each(|z| zone(z).add_managed(z.managed[0]));
+            let of_node = |id| m.zones.iter().find(|z| z.node == id).map_or(0, |z| z.cpus);
+            let cpus = Cpus { online: m.online, of_node: &of_node };
+            let mut sysctl = Sysctl { lowmem_reserve_ratio: m.ratio, ..Sysctl::default() };
+            sysctl.set_percpu_pagelist_high_fraction(m.high_fraction).unwrap();
+            nodes.init_watermarks(&mut sysctl, cpus);
+            let huge = if m.huge_pages { HugePages::Wanted } else { HugePages::Never };
+            nodes.raise_min_free(&mut sysctl, huge, cpus);
+            assert_eq!(sysctl.min_free_kbytes, m.min_free_kbytes, "{}", m.name);
+            for facts in &m.zones {
+                let zone = zone(facts);
+                let got = [Watermark::Min, Watermark::Low, Watermark::High].map(|w| zone.watermark(w));
+                let pcp = (zone.pcp_high(), zone.pcp_batch(), zone.stat_threshold());
+                assert_eq!(got, facts.watermarks, "{} {zone:?}", m.name);
+                assert_eq!(pcp, (facts.high, facts.batch, facts.threshold), "{} {zone:?}", m.name);
+                assert_eq!(
+                    ZoneIdx::ALL.map(|z| zone.lowmem_reserve(z)),
+                    facts.protection,
+                    "{} {zone:?}",
+                    m.name
+                );
+            }
+            nodes.validate();
+        });
+    }
+    assert!(seen >= 20, "{seen} machines");
+}
+
+#[test]
+fn a_value_that_the_user_set_is_raised_but_never_lowered() {
+    let m = machines().into_iter().find(|m| m.name == "uma-2g").unwrap();
+    with_nodes(&m, |_, nodes| {
+        m.zones.iter().for_each(|z| nodes.get(z.node).unwrap().zone(z.idx).add_managed(z.managed[0]));
+        let cpus = Cpus { online: 1, of_node: &|_| 1 };
+        for (set, want) in [(1024, 45056), (65536, 65536)] {
+            let mut sysctl = Sysctl::default();
+            sysctl.set_min_free_kbytes(set).unwrap();
+            nodes.raise_min_free(&mut sysctl, HugePages::Wanted, cpus);
+            assert_eq!(sysctl.min_free_kbytes, want);
+        }
+    });
+}

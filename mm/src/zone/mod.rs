@@ -26,6 +26,8 @@ pub mod limits;
 mod movable;
 mod sysctl;
 #[cfg(test)]
+pub(crate) mod testdata;
+#[cfg(test)]
 mod tests;
 
 pub use layout::{MAX_DMA_PFN, MAX_DMA32_PFN, NodeRam, ZoneLimits, estimated_managed, node_span};
