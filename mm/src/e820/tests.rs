@@ -188,6 +188,18 @@ fn memory_past_the_direct_map_does_not_count() {
     assert_eq!(map.end_of_ram_pfn(), MAX_ARCH_PFN);
 }
 
+#[test]
+fn thousands_of_entries_are_no_matter() {
+    // Each lies over the end of the one before, kinds taking turns; given from the top down.
+    let raw: Vec<_> = (0..3000u64).rev().map(|i| (i * 10, i * 10 + 12, [RAM, RSV][i as usize % 2])).collect();
+    let mut storage = Vec::new();
+    let mut map = map_of(&mut storage, 6000, &raw);
+    map.sanitise().unwrap();
+    map.validate(true);
+    assert_eq!(triples(&map)[..3], [(0, 10, RAM), (10, 22, RSV), (22, 30, RAM)]);
+    assert_eq!(map.entries().len(), 3000);
+}
+
 /// The kind of each of the first 64 bytes by definition: the highest that covers it.
 fn naive(raw: &[(u64, u64, u32)]) -> Vec<Option<Kind>> {
     (0..64u64)

@@ -101,7 +101,10 @@ impl<'a> Numa<'a> {
         max_pfn: Pfn,
     ) -> Result<Option<Self>, memblock::Error> {
         forget_nodes(memblock)?;
-        let Some(parsed) = Parsed::new(tables, memblock)? else { return Ok(None) };
+        let parsed = Parsed::new(tables, memblock)?;
+        // It may have been bottom-up until it was known what can be unplugged.
+        memblock.set_direction(Direction::TopDown);
+        let Some(parsed) = parsed else { return Ok(None) };
         Self::register(parsed, cpus, memblock, max_pfn)
     }
 
@@ -110,6 +113,7 @@ impl<'a> Numa<'a> {
         let end = max_pfn.byte();
         log::info!("Faking a node at [mem {:#018x}-{:#018x}]", 0, end.wrapping_sub(1));
         forget_nodes(memblock)?;
+        memblock.set_direction(Direction::TopDown);
         let range = PhysRange::new(0, end).ok_or(memblock::Error::BadRequest)?;
         memblock.set_node(range, Some(NodeId::FIRST))?;
         memblock.set_reserved_node(range, Some(NodeId::FIRST))?;
@@ -133,7 +137,6 @@ impl<'a> Numa<'a> {
         memblock: &mut Memblock<'a>,
         max_pfn: Pfn,
     ) -> Result<Option<Self>, memblock::Error> {
-        memblock.set_direction(Direction::TopDown);
         let clean = parsed.blocks.cleanup(memblock, max_pfn.byte()).is_some();
         let with_memory = parsed.blocks.nodes();
         if !clean || !set_nodes(&parsed.blocks, memblock, max_pfn)? || with_memory.is_empty() {
