@@ -155,6 +155,8 @@ if [ -n "$dry_run" ]; then
     echo
     exit 0
 fi
+# QEMU does not start on a closed standard input; on an empty one it runs.
+{ : 9<&0; } 2>/dev/null || exec </dev/null
 if [ -n "$die_with_parent" ] && command -v setpriv >/dev/null; then
     command=(setpriv --pdeathsig TERM "${command[@]}")
 fi

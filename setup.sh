@@ -27,23 +27,32 @@ as_root() {
 
 # --- packages ---
 
-updated=
-# Installs the packages by apt; fails when there is no apt or it does not have them.
+lists_are_new=
+update_lists() {
+    [ -z "$lists_are_new" ] || return 1
+    say "updating the package lists (apt-get update)"
+    as_root apt-get update -qq && lists_are_new=1
+}
+
+knows() {
+    local package
+    for package in "$@"; do
+        apt-cache show "$package" >/dev/null 2>&1 || return 1
+    done
+}
+
+try_install() {
+    say "installing $* (apt-get install)"
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+}
+
+# Installs the packages; fails when there is no apt or it does not have them. Lists that know the packages can still
+# be too old for the mirror: then they are updated for a second try.
 apt_install() {
     have apt-get || return 1
-    say "installing $* (apt-get)"
-    if [ -z "$updated" ] && ! apt-cache show "$@" >/dev/null 2>&1; then
-        say "updating the package lists"
-        as_root apt-get update -qq || return 1
-        updated=1
-    fi
-    # Lists that are present can still be too old for the mirror: update, and try once more.
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null && return
-    [ -z "$updated" ] || return 1
-    say "updating the package lists"
-    as_root apt-get update -qq || return 1
-    updated=1
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+    knows "$@" || update_lists || return 1
+    knows "$@" || return 1
+    try_install "$@" || { update_lists && try_install "$@"; }
 }
 
 has_ovmf() { QEMU=true ./qemu-runner.sh --firmware uefi --dry-run qemu-runner.sh >/dev/null 2>&1; }

@@ -22,9 +22,9 @@
 //!
 //! - I1: A `KTEST` line starts a line of the console; a time stamp `[    0.123456] ` and a carriage return at the end are
 //!   allowed.
-//! - I2: A test that begins ends with `ok` or `fail` before the next begins, unless it takes the machine down. A test
-//!   that fails softly (`fail`) leaves the machine usable. A panic prints what it has to say and exits with 0x11.
-//! - I3: A name that the kernel does not know gets `KTEST begin NAME` and `KTEST fail NAME: no such test`.
+//! - I2: A test that begins ends with `ok` or `fail` before the next begins, unless it takes the machine down. A panic
+//!   says `fail` first when it still can, then prints what it has to say and exits with 0x11.
+//! - I3: A name that the kernel does not know gets `KTEST fail NAME: reason` without a `begin`.
 //! - I4: After the last test comes `KTEST done` and exit 0x10, also when tests have failed. Without the fw_cfg file, or
 //!   with an empty one, `KTEST done` comes at once.
 

@@ -69,7 +69,7 @@ impl Session {
         match protocol::parse(line) {
             Some(Event::Begin(name)) => verdict = self.begin(name),
             Some(Event::Ok(name)) => self.report(name, Ok(())),
-            Some(Event::Fail(name, reason)) => self.report(name, Err(reason.to_owned())),
+            Some(Event::Fail(name, reason)) => verdict = self.fail(name, reason),
             Some(Event::Done) => self.done = true,
             None => {}
         }
@@ -87,6 +87,16 @@ impl Session {
             let unfinished = Err("the next test began before it ended".to_owned());
             verdict(before.name, before.report.unwrap_or(unfinished), log)
         })
+    }
+
+    /// A test that has not begun fails at once: the kernel does not know it.
+    fn fail(&mut self, name: &str, reason: &str) -> Option<Verdict> {
+        if let Some(position) = self.waiting.iter().position(|waiting| waiting == name) {
+            let name = self.waiting.remove(position);
+            return Some(verdict(name, Err(reason.to_owned()), String::new()));
+        }
+        self.report(name, Err(reason.to_owned()));
+        None
     }
 
     fn report(&mut self, name: &str, report: Result<(), String>) {
@@ -261,6 +271,19 @@ mod tests {
         gives("a", &lines, Outcome::Success, &["a: no"], "");
         let lines = ["KTEST begin a", "KTEST begin b", "KTEST ok b", "KTEST done"];
         gives("a b", &lines, Outcome::Success, &["a: the next test began before it ended", "b"], "");
+    }
+
+    #[test]
+    fn tests_that_the_kernel_does_not_know_fail_at_once() {
+        let lines = ["KTEST fail b: no such test", "KTEST begin a", "KTEST ok a", "KTEST done"];
+        gives("a b", &lines, Outcome::Success, &["b: no such test", "a"], "");
+    }
+
+    #[test]
+    fn a_panic_that_names_its_test_gives_the_reason() {
+        let lines = ["KTEST begin a", "KTEST fail a: one is two", "backtrace"];
+        let verdicts = gives("a b", &lines, Outcome::Failure, &["a: one is two"], "b");
+        assert!(verdicts[0].failure.as_ref().unwrap().log.ends_with("backtrace\n"));
     }
 
     #[test]
