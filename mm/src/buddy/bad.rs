@@ -63,9 +63,8 @@ impl BadPage {
 }
 
 impl fmt::Display for BadPage {
-    /// Linux's `Bad page state` lines, without the first one's prefix.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "pfn:{:05x}\n{:?}\npage dumped because: {}", self.pfn, self.page, self.reason.as_str())
+        write!(f, "pfn:{:05x} {:?}: {}", self.pfn, self.page, self.reason.as_str())
     }
 }
 

@@ -37,6 +37,7 @@ impl PageAllocator {
 
     fn hand_over_block(&self, zone: &Zone, block: FreeBlock) {
         for page in block.pages() {
+            debug_assert_eq!(page.zone_key(), block.page().zone_key(), "a range of more than one zone");
             page.set_refcount(0);
             page.clear_flags_owned(PageFlags::RESERVED);
         }

@@ -156,10 +156,7 @@ impl PageAllocator {
     #[cold]
     fn set_of(&self, block: &FreeBlock) -> Set {
         let zone = self.nodes.zone_of(&block.page());
-        let zone = NonNull::from_ref(zone);
-        // SAFETY: zones live as long as `nodes` (G4).
-        let pcp = unsafe { zone.as_ref() }.pagesets().slot(crate::arch::cpu_id());
-        Set { zone, pcp: NonNull::new(pcp).unwrap_or(NonNull::dangling()) }
+        Set::new(zone, crate::arch::cpu_id()).expect("a slot has an address")
     }
 
     /// Works on this CPU's lists of a zone.

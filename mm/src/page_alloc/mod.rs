@@ -12,7 +12,7 @@
 //!   list of some CPU's `Pcp` of its zone, or given out. `NR_FREE_PAGES` counts the first kind.
 //! - G2: a [`PageBlock`] stands for one reference to a block that was given out; its first page has a refcount of at least
 //!   one, which keeps the block.
-//! - G3: a CPU's [`Pcp`] slots and its `Local` are touched by that CPU only, interrupts off, one use at a time.
+//! - G3: a CPU's `Pcp` slots and its `Local` are touched by that CPU only, interrupts off, one use at a time.
 //! - G4: the zones and per-CPU lists that a `Local` points to live as long as the allocator's `Nodes`.
 //!
 //! # Locking

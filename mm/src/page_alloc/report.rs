@@ -24,7 +24,9 @@ const REPORT_TICKS: u64 = 30_000_000_000;
 #[inline(never)]
 #[track_caller]
 pub fn bug(bad: BadPage) -> ! {
-    log::error!("BUG: Bad page state  {bad}");
+    log::error!("BUG: Bad page state  pfn:{:05x}", bad.pfn);
+    log::error!("{:?}", bad.page);
+    log::error!("page dumped because: {}", bad.reason.as_str());
     panic!("BUG: Bad page state  pfn:{:05x} ({})", bad.pfn, bad.reason.as_str());
 }
 

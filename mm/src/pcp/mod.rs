@@ -26,6 +26,10 @@ mod list;
 
 mod events;
 
+#[cfg(test)]
+#[allow(unsafe_code, reason = "makes pages")]
+mod tests;
+
 pub use events::{EventCounts, Events};
 
 use core::sync::atomic::{AtomicU32, Ordering};
