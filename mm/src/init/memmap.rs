@@ -21,7 +21,7 @@ use crate::sparse::{SECTION_NR_PAGES, Sparse};
 use crate::zone::NodeRam;
 
 /// Initialises the struct pages of all present sections, and makes pageblocks of RAM movable (Linux: `memmap_init`).
-/// About ten instructions a page.
+/// Eleven instructions a page.
 ///
 /// # Safety
 /// Nobody uses the struct pages yet, the vmemmap of all present sections is writable, and `memblock` is what the sections

@@ -136,3 +136,48 @@ fn a_value_that_the_user_set_is_raised_but_never_lowered() {
         }
     });
 }
+
+/// The lines that boot logs of a machine's nodes, struct pages included.
+fn boot_log(m: &Facts) -> Vec<std::string::String> {
+    let log = || {
+        with_nodes(m, |memblock, nodes| {
+            // SAFETY: simulated pages that nobody uses, of the sections made from this memblock.
+            unsafe { crate::init::struct_pages(memblock, &nodes) };
+        });
+    };
+    crate::testlog::capture(log).1
+}
+
+#[test]
+fn boot_logs_what_linux_logs() {
+    let m = machines().into_iter().find(|m| m.name == "cmd-kernelcore1g-numa2").unwrap();
+    let got = boot_log(&m);
+    let want = [
+        "Zone ranges:",
+        "  DMA      [mem 0x0000000000001000-0x0000000000ffffff]",
+        "  DMA32    [mem 0x0000000001000000-0x00000000ffffffff]",
+        "  Normal   [mem 0x0000000100000000-0x00000001bfffffff]",
+        "  Device   empty",
+        "Movable zone start for each node",
+        "  Node 1: 0x0000000100000000",
+        "Early memory node ranges",
+        "  node   0: [mem 0x0000000000001000-0x000000000009efff]",
+        "  node   0: [mem 0x0000000000100000-0x000000007fffffff]",
+        "  node   1: [mem 0x0000000080000000-0x00000000bffdffff]",
+        "  node   1: [mem 0x0000000100000000-0x00000001bfffffff]",
+        "Initmem setup node 0 [mem 0x0000000000001000-0x000000007fffffff]",
+        "Initmem setup node 1 [mem 0x0000000080000000-0x00000001bfffffff]",
+        "Fallback order for Node 0: 0 1 ",
+        "Fallback order for Node 1: 1 0 ",
+    ];
+    let at = got.iter().position(|l| l == want[0]).unwrap();
+    assert_eq!(&got[at..at + want.len()], want);
+    let size = size_of::<Node>().next_multiple_of(crate::PAGE_SIZE) as u64;
+    let data = std::format!("NODE_DATA(0) allocated [mem {:#010x}-0x7fffffff]", 0x8000_0000 - size);
+    assert!(got.contains(&data), "{data}");
+    assert!(got.iter().any(|l| l.starts_with("Built 2 zonelists, mobility grouping on.  Total pages: ")));
+    assert!(got.iter().any(|l| l == "Policy zone: DMA32"));
+    for line in ["0, zone DMA: 1", "0, zone DMA: 97", "1, zone Movable: 32"] {
+        assert!(got.contains(&std::format!("On node {line} pages in unavailable ranges")), "{line}");
+    }
+}

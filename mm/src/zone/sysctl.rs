@@ -36,7 +36,7 @@ impl Default for Sysctl {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct OutOfRange;
 
-/// Lists hold at least an eighth of a zone's... part: smaller fractions would let one CPU hold too much
+/// Lists hold at most an eighth of a zone: more would let them hold most of it
 /// (Linux: `MIN_PERCPU_PAGELIST_HIGH_FRACTION`).
 const MIN_HIGH_FRACTION: u32 = 8;
 
