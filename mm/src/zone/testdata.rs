@@ -30,8 +30,11 @@ pub(crate) struct Machine {
     pub(crate) zones: Vec<ZoneFacts>,
     pub(crate) distances: Vec<Vec<u64>>,
     pub(crate) fallback: Vec<(NodeId, Vec<NodeId>)>,
-    pub(crate) zonelists: Vec<(String, NodeId, ZoneIdx, Vec<(NodeId, ZoneIdx)>)>,
+    pub(crate) zonelists: Vec<ZonelistFacts>,
 }
+
+/// A zonelist: its kind, node and highest zone, and the zones in order.
+pub(crate) type ZonelistFacts = (String, NodeId, ZoneIdx, Vec<(NodeId, ZoneIdx)>);
 
 /// What it reported of a zone. `managed`: when it computed min_free_kbytes, watermarks, high, reserves, thresholds.
 #[derive(Clone, Debug)]

@@ -8,9 +8,9 @@ fn spans_are_linuxs_on_all_machines() {
         let ram = || m.ram.iter().copied();
         let limits = ZoneLimits::new(ram()).unwrap();
         let starts = m.movable_starts();
-        for id in 0..m.possible {
+        for (id, start) in starts.into_iter().enumerate() {
             for idx in ZoneIdx::ALL {
-                let got = limits.zone_span(ram(), NodeId(id as u16), idx, starts[id]);
+                let got = limits.zone_span(ram(), NodeId(id as u16), idx, start);
                 let facts = m.zones.iter().find(|z| (z.node.index(), z.idx) == (id, idx));
                 match facts {
                     Some(facts) => assert_eq!(got, facts.span, "{} node {id} {idx:?}", m.name),
