@@ -48,6 +48,7 @@ pub mod pfn;
 pub mod pgtable;
 #[deny(unsafe_code)]
 pub mod resource;
+pub mod slub;
 pub mod sparse;
 pub mod stat;
 pub mod sync;

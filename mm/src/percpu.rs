@@ -49,6 +49,14 @@ impl<T> PerCpu<T> {
         Self { base, nr_cpus }
     }
 
+    /// The same slots once more.
+    ///
+    /// # Safety
+    /// The slots outlive both, and I2 holds for both together.
+    pub(crate) unsafe fn alias(&self) -> Self {
+        Self { base: self.base, nr_cpus: self.nr_cpus }
+    }
+
     /// How many CPUs have a slot.
     pub fn nr_cpus(&self) -> u32 {
         self.nr_cpus
