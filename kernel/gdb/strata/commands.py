@@ -12,6 +12,7 @@ mm nodes              nodes: span, pages present, managed and free
 mm zones              zones: watermarks, sizes, per-CPU lists
 mm free [blocks]      free blocks by order and migratetype, or each block
 mm page PFN|ADDRESS   what is known of a page frame
+mm slabs              slab caches
 mm vmas               the areas of the current address space
 mm use [EXPRESSION]   look for the structures in the value of EXPRESSION instead of the kernel's own static
 
@@ -92,6 +93,11 @@ are /proc/buddyinfo. With `blocks`, a line for each block, found by following th
 A small number is a page frame number; other addresses are recognised: the direct map, a struct Page, and whatever
 this CPU's page tables map. Prints the page's state as the table in mm::page names it.""",
         pages.show_page,
+    )
+    command(
+        "slabs",
+        "Slab caches, a line each, as /proc/slabinfo counts them.",
+        without_arguments("slabs", objects.show_slabs),
     )
     command(
         "vmas",

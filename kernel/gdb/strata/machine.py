@@ -1,5 +1,7 @@
 """Where the kernel's structures are, and how addresses belong together."""
 
+import re
+
 import gdb
 
 from . import values
@@ -25,33 +27,41 @@ def root():
     """The kernel's one static instance, or what `mm use` named."""
     if Roots.expression:
         return gdb.parse_and_eval(Roots.expression)
-    symbol = gdb.lookup_global_symbol(ROOT) or gdb.lookup_static_symbol(ROOT)
-    if symbol is None:
+    value = static(ROOT)
+    if value is None:
         raise gdb.GdbError(f"no symbol {ROOT}: load the kernel with symbols (file target/strata/strata-kernel)")
-    value = symbol.value()
     try:
-        initialised = is_initialised(value)
+        status = values.raw(value["status"], 1)
     except gdb.MemoryError:
-        raise gdb.GdbError("the kernel's memory is not mapped: it has not started yet")
-    if not initialised:
+        raise gdb.GdbError("the kernel's memory is not mapped on this CPU: it has not started yet")
+    if status != values.ONCE_COMPLETE:
         raise gdb.GdbError("the memory subsystem is not initialised yet: let the kernel run on")
     return value
 
 
-def is_initialised(value):
-    """Whether a spin::Once has its value."""
-    once = values.find(value, "spin::once::Once")
-    if once is None:
-        return True
-    complete = 2
-    return values.raw(once["status"], 1) == complete
+def static(name):
+    """The value of a static, None when there is none of that name."""
+    symbol = gdb.lookup_global_symbol(name) or gdb.lookup_static_symbol(name)
+    return symbol.value() if symbol is not None else None
+
+
+def statics(module):
+    """The statics of a module and those below it."""
+    listing = gdb.execute(f"info variables -q -n ^{module}::", to_string=True)
+    for name in sorted(set(re.findall(rf"\b({module}::[\w:]+)", listing))):
+        value = static(name)
+        if value is not None:
+            yield value
 
 
 def structure(type_name):
-    """The machine's one value of that type."""
+    """The machine's one value of that type: in the root, else in another static of the kernel."""
     found = values.find(root(), type_name)
+    if found is None and not Roots.expression:
+        places = (values.find(value, type_name) for value in statics("kernel"))
+        found = next((value for value in places if value is not None), None)
     if found is None:
-        raise gdb.GdbError(f"no {type_name} yet: let the kernel run on")
+        raise gdb.GdbError(f"there is no {type_name} at this stop")
     return found
 
 

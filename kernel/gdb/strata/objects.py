@@ -28,3 +28,47 @@ def areas(address, node_type):
         yield from areas(values.pointer(node["left"]), node_type)
         yield node["vma"]
         yield from areas(values.pointer(node["right"]), node_type)
+
+
+def show_slabs():
+    """mm slabs."""
+    for cache in caches():
+        geometry, totals = cache["geometry"], dict.fromkeys(("nr_slabs", "nr_partial", "nr_objects", "nr_free"), 0)
+        for counts in node_counts(cache):
+            for name in totals:
+                totals[name] += values.number(counts[name])
+        order = values.number(geometry["order"])
+        size = values.number(geometry["size"])
+        record(
+            cache=values.text(cache["name"]),
+            active_objs=totals["nr_objects"] - totals["nr_free"],
+            num_objs=totals["nr_objects"],
+            size=size,
+            objs_per_slab=(4096 << order) // size,
+            order=order,
+            slabs=totals["nr_slabs"],
+            partial=totals["nr_partial"],
+            at=f"{int(cache.address):#x}",
+        )
+
+
+def caches():
+    """Each slab cache, the newest first."""
+    slub = machine.structure("mm::slub::Slub")
+    link = values.find(slub["caches"], "core::option::Option")
+    cache_type = values.argument_named(link.type, "mm::slub::cache::Cache") or values.type_named("mm::slub::cache::Cache")
+    address = values.pointer(link)
+    while address:
+        cache = gdb.Value(address).cast(cache_type.pointer()).dereference()
+        yield cache
+        address = values.pointer(cache["next"])
+
+
+def node_counts(cache):
+    """A cache's counts on each node."""
+    first = values.pointer(cache["nodes"])
+    node_type = values.target(values.target(cache["nodes"])).type
+    for number in range(values.number(cache["nr_nodes"])):
+        address = machine.read_u64(first + 8 * number)
+        node = gdb.Value(address).cast(node_type.pointer()).dereference()
+        yield values.find(node, "mm::slub::node::NodeCounts")

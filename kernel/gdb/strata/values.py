@@ -7,7 +7,10 @@ that rule, so it survives renamed fields of the standard library.
 import gdb
 
 STRUCT, UNION = gdb.TYPE_CODE_STRUCT, gdb.TYPE_CODE_UNION
-POINTER, ARRAY = gdb.TYPE_CODE_PTR, gdb.TYPE_CODE_ARRAY
+POINTER = gdb.TYPE_CODE_PTR
+
+# spin::once::Status::Complete.
+ONCE_COMPLETE = 2
 
 
 def type_named(name):
@@ -82,25 +85,45 @@ def bare_name(value_type):
     return (value_type.strip_typedefs().name or "").split("<", 1)[0]
 
 
-def find(value, wanted, depth=10):
-    """The first value of type `wanted` (without generic arguments) inside `value`, also behind references; or None."""
-    if depth == 0:
-        return None
+def find(value, wanted, depth=10, seen=None):
+    """The first value of type `wanted` (without generic arguments) inside `value`, also behind pointers; or None.
+
+    Arrays are not searched, nor what a spin::Once does not have yet."""
+    seen = set() if seen is None else seen
     value_type = value.type.strip_typedefs()
-    if bare_name(value_type) == wanted:
-        return value
-    if value_type.code == POINTER:
-        inside = value_type.target()
-        # Two words are a slice or a trait object; other pointers may lead anywhere.
-        if inside.code == STRUCT and int(value) != 0 and inside.sizeof:
-            return find(value.dereference(), wanted, depth - 1)
+    key = (int(value.address) if value.address is not None else None, value_type.name)
+    if depth == 0 or key in seen:
         return None
+    seen.add(key)
+    name = bare_name(value_type)
+    if name == wanted:
+        return value
+    if name == "spin::once::Once" and raw(value["status"], 1) != ONCE_COMPLETE:
+        return None
+    if value_type.code == POINTER:
+        return find_behind(value, wanted, depth, seen)
     for field in fields(value_type):
         if field.type.strip_typedefs().code in (STRUCT, UNION, POINTER):
-            found = find(value[field], wanted, depth - 1)
+            found = find(value[field], wanted, depth - 1, seen)
             if found is not None:
                 return found
     return None
+
+
+def find_behind(pointer_value, wanted, depth, seen):
+    """As find(), in what the pointer leads to; not every pointer leads anywhere."""
+    inside = pointer_value.type.strip_typedefs().target().strip_typedefs()
+    if inside.code != STRUCT or not inside.sizeof or int(pointer_value) < inside.alignof:
+        return None
+    try:
+        return find(pointer_value.dereference(), wanted, depth - 1, seen)
+    except gdb.MemoryError:
+        return None
+
+
+def text(value):
+    """What a &str says."""
+    return value["data_ptr"].string("utf-8", length=number(value["length"])) if number(value["length"]) else ""
 
 
 def names(enum_type):
