@@ -22,6 +22,8 @@ Everything is read from memory: any stop will do, also inside a lock or a handle
         super().__init__("mm", gdb.COMMAND_DATA, prefix=True)
 
     def invoke(self, arguments, from_tty):
+        if arguments:
+            raise gdb.GdbError(f'Undefined mm command: "{arguments}". Try "help mm".')
         gdb.execute("help mm")
 
 

@@ -5,10 +5,11 @@ use core::ptr::NonNull;
 
 use crate::gfp::Gfp;
 use crate::order::Order;
-use crate::page::PageType;
+use crate::page::{PagePtr, PageType};
 use crate::page_alloc::{PageAllocator, PageBlock};
 use crate::pfn::Pfn;
 use crate::pgtable::{Level, OutOfMemory, TableSource, Tlb, VirtRange};
+use crate::stat::NodeStat;
 use crate::vma::NodeAlloc;
 
 /// Where frames for user pages come from.
@@ -93,23 +94,32 @@ impl FrameSource for &PageAllocator {
     }
 }
 
+/// Counts a table on its page's node.
+fn count_table(pages: &PageAllocator, page: PagePtr, nr: i64) {
+    if let Some(node) = pages.nodes().get(page.node()) {
+        node.counters().add(NodeStat::PageTable, nr);
+    }
+}
+
 // SAFETY: the allocator gives each block out once, and `ZERO` has it zeroed.
 unsafe impl TableSource for &PageAllocator {
     fn alloc_table(&mut self, _level: Level) -> Result<Pfn, OutOfMemory> {
         let block = self.alloc_pages(Gfp::KERNEL | Gfp::ZERO, Order::ZERO).map_err(|_| OutOfMemory)?;
         let (page, _) = block.into_raw();
         page.set_page_type(PageType::TABLE);
+        count_table(self, page, 1);
         Ok(page.pfn(self.machine()))
     }
 
     unsafe fn free_table(&mut self, pfn: Pfn) {
         // SAFETY: the frame came from `alloc_table`, so it has a page, whose reference went into the number there.
         let block = unsafe {
-            let page = crate::page::PagePtr::new(self.machine(), pfn);
+            let page = PagePtr::new(self.machine(), pfn);
             PageBlock::from_raw(page, Order::ZERO)
         };
         debug_assert_eq!(block.page().page_type(), PageType::TABLE);
         block.page().set_page_type(PageType::NONE);
+        count_table(self, block.page(), -1);
         self.free_pages(block);
     }
 }

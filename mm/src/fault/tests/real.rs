@@ -3,6 +3,7 @@
 use super::*;
 use crate::aspace::Parts;
 use crate::pgtable::LocalTlb;
+use crate::stat::NodeStat;
 use crate::testing::TestMachine;
 
 #[derive(Clone, Copy)]
@@ -44,6 +45,8 @@ fn thousands_of_faults_give_every_page_back_to_the_page_allocator() {
         let used = mm.nr_anon_pages() + mm.nr_tables() + 1;
         // The kernel's root and the zero page besides.
         assert_eq!(m.free_pages() + used + 2, before);
+        let node = m.pages.nodes().iter().next().unwrap();
+        assert_eq!(node.counters().get(NodeStat::PageTable), mm.nr_tables() + 2);
         drop(mm);
         // SAFETY: no CPU uses the simulated tables.
         unsafe { space.destroy(&mut backing) };
