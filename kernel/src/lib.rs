@@ -1,2 +1,33 @@
-//! The machine under Strata's memory subsystem.
+//! The machine under Strata's memory subsystem: how the kernel starts, traps, prints and ends.
+//!
+//! ```text
+//! start        one column of named steps from the boot loader's jump to the workload
+//! cpu          per-CPU area, descriptor tables, processor features, old interrupt controllers, control transfer
+//! trap         entry stubs, the saved registers, dispatch, reports of unexpected exceptions, fix-ups
+//! console      serial port, log levels and time stamps, raw output
+//! debug        panic, backtrace, symbols, known stacks
+//! firmware     what the boot loader hands over, in the firmware's own terms; ACPI tables; fw_cfg
+//! cmdline      the kernel's command line
+//! uaccess      copies from and to user space that survive bad pointers
+//! thread       kernel threads
+//! memory       the memory subsystem on this machine
+//! ktest        in-kernel tests: registration and runner
+//! exit         how a run ends
+//! ```
 #![no_std]
+
+pub mod cmdline;
+pub mod console;
+pub mod cpu;
+pub mod debug;
+pub mod exit;
+pub mod firmware;
+pub mod image;
+pub mod ktest;
+pub mod memory;
+pub mod start;
+pub mod thread;
+pub mod trap;
+pub mod uaccess;
+
+pub use start::{BOOTLOADER_CONFIG, Kernel, start};

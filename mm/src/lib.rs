@@ -28,6 +28,8 @@ pub mod arch;
 pub mod aspace;
 pub mod buddy;
 #[deny(unsafe_code)]
+pub mod cmdline;
+#[deny(unsafe_code)]
 pub mod e820;
 pub mod fault;
 pub mod gfp;

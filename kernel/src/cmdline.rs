@@ -1,0 +1,113 @@
+//! The kernel's command line: fetched from the host, kept for good, checked for unknown options.
+//!
+//! # Invariants
+//! - I1: `BUFFER` is written once, by [`init`], before anybody reads it.
+
+use core::cell::UnsafeCell;
+
+use mm::cmdline::{Cmdline, Joined};
+
+use crate::console;
+use crate::firmware::fw_cfg::FwCfg;
+
+/// The file of fw_cfg that holds it.
+const FILE: &str = "opt/strata/cmdline";
+/// Longest command line; Linux's limit on x86 is 2048.
+const MAX: usize = 16 * 1024;
+
+struct Buffer(UnsafeCell<[u8; MAX]>);
+
+// SAFETY: I1.
+unsafe impl Sync for Buffer {}
+
+static BUFFER: Buffer = Buffer(UnsafeCell::new([0; MAX]));
+
+/// The options that some part of the kernel reads. Everything else is init's.
+const KNOWN: &[&str] = &[
+    "bench",
+    "debug",
+    "debug_pagealloc",
+    "dump",
+    "hugepages",
+    "hugepagesz",
+    "default_hugepagesz",
+    "ignore_loglevel",
+    "init",
+    "init_on_alloc",
+    "init_on_free",
+    "kernelcore",
+    "ktest",
+    "loglevel",
+    "mem",
+    "memblock",
+    "memmap",
+    "mminit_loglevel",
+    "movable_node",
+    "movablecore",
+    "nokaslr",
+    "numa",
+    "numa_zonelist_order",
+    "page_owner",
+    "percpu_alloc",
+    "poweroff",
+    "quiet",
+    "slab_max_order",
+    "slab_merge",
+    "slab_nomerge",
+    "slub_debug",
+    "slub_max_order",
+    "slub_merge",
+    "slub_min_objects",
+    "slub_min_order",
+    "slub_nomerge",
+    "transparent_hugepage",
+];
+
+/// Reads the command line: empty where there is no fw_cfg or no such file. Bytes that are no text become `?`.
+///
+/// # Safety
+/// Once, before other CPUs run.
+pub unsafe fn init(fw_cfg: Option<&FwCfg>) -> Cmdline<'static> {
+    let Some((device, file)) = fw_cfg.and_then(|device| Some((device, device.find(FILE)?))) else {
+        return Cmdline::new("");
+    };
+    // SAFETY: called once (I1).
+    let buffer = unsafe { &mut *BUFFER.0.get() };
+    let length = device.read(file, buffer);
+    if file.size as usize > MAX {
+        log::warn!("Command line too long: {} bytes, only the first {MAX} are used", file.size);
+    }
+    let text = &mut buffer[..length];
+    for byte in text.iter_mut().filter(|byte| !matches!(**byte, b' '..=b'~' | b'\t' | b'\n')) {
+        *byte = b'?';
+    }
+    Cmdline::new(core::str::from_utf8(text).unwrap_or("").trim_end_matches(['\n', '\0']))
+}
+
+/// Sets the console's level: `quiet`, `debug`, `loglevel=N`; the last one wins.
+pub fn apply_loglevel(cmdline: &Cmdline<'_>) {
+    for param in cmdline.params() {
+        match (param.name, param.value) {
+            ("quiet", None) => console::set_level(4),
+            ("debug", None) => console::set_level(10),
+            ("ignore_loglevel", None) => console::set_level(u8::MAX),
+            ("loglevel", value) => match value.and_then(|value| value.parse().ok()) {
+                Some(level) => console::set_level(level),
+                None => log::warn!("Malformed early option 'loglevel'"),
+            },
+            _ => {}
+        }
+    }
+}
+
+/// Reports what nobody reads, once, as Linux does. `sysctl.` and other dotted names belong to parts that check them.
+pub fn report_unknown(cmdline: &Cmdline<'_>) {
+    let mut unknown = cmdline.unknown(KNOWN).peekable();
+    if unknown.peek().is_none() {
+        return;
+    }
+    log::info!(
+        "Unknown kernel command line parameters \"{}\", will be passed to user space.",
+        Joined::new(unknown)
+    );
+}

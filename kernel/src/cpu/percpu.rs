@@ -1,0 +1,99 @@
+//! The area that a CPU's GS base points to.
+//!
+//! ```text
+//! gs:[0]   address of the area itself
+//! gs:[8]   number of the CPU (u32)              read by mm::arch::cpu_id
+//! gs:[16]  lock levels held here (u64)          read and written by mm::arch::held_levels
+//! gs:[24]  the thread that runs                 see thread
+//! gs:[32]  traps that are being reported (u32)  see trap::report
+//! ```
+//!
+//! # Invariants
+//! - I1: from [`init_boot_cpu`] on, GS base points to the CPU's own area, whose first field points to itself.
+//! - I2: an area is never moved or freed.
+//!
+//! # Locking
+//! None: every field is accessed by its own CPU only, through atomics because interrupts may come in between.
+
+use core::arch::asm;
+use core::mem::offset_of;
+use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering::Relaxed};
+
+use x86_64::VirtAddr;
+use x86_64::registers::model_specific::{GsBase, KernelGsBase};
+
+use crate::thread::Thread;
+
+/// What a CPU keeps for itself. Stays at one place for good.
+#[repr(C, align(64))]
+#[derive(Debug)]
+pub struct PerCpuArea {
+    this: AtomicU64,
+    cpu: AtomicU32,
+    _pad: u32,
+    held_levels: AtomicU64,
+    /// The thread that runs on this CPU; null before [`crate::thread::init`].
+    pub current: AtomicPtr<Thread>,
+    /// How many fatal reports are under way here: more than one means that reporting itself failed.
+    pub reports: AtomicU32,
+}
+
+const _: () = assert!(offset_of!(PerCpuArea, this) == 0);
+const _: () = assert!(offset_of!(PerCpuArea, cpu) == 8, "mm::arch::cpu_id reads it there");
+const _: () = assert!(offset_of!(PerCpuArea, held_levels) == 16, "mm::arch::held_levels reads it there");
+
+impl PerCpuArea {
+    /// An area whose CPU has not been started.
+    pub const fn new() -> Self {
+        Self {
+            this: AtomicU64::new(0),
+            cpu: AtomicU32::new(0),
+            _pad: 0,
+            held_levels: AtomicU64::new(0),
+            current: AtomicPtr::new(core::ptr::null_mut()),
+            reports: AtomicU32::new(0),
+        }
+    }
+
+    /// The number of the CPU.
+    pub fn cpu(&self) -> u32 {
+        self.cpu.load(Relaxed)
+    }
+}
+
+impl Default for PerCpuArea {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+static BOOT_CPU: PerCpuArea = PerCpuArea::new();
+
+/// Gives the boot CPU its area. The first thing the kernel does: locks and logging need it.
+pub fn init_boot_cpu() {
+    // SAFETY: a static, and this is the boot CPU.
+    unsafe { install(&BOOT_CPU, 0) };
+}
+
+/// Makes `area` the area of the CPU that runs this, with number `cpu`.
+///
+/// # Safety
+/// No other CPU uses `area`, and nothing on this CPU holds a reference from [`this_cpu`].
+pub unsafe fn install(area: &'static PerCpuArea, cpu: u32) {
+    area.this.store(core::ptr::from_ref(area) as u64, Relaxed);
+    area.cpu.store(cpu, Relaxed);
+    let base = VirtAddr::from_ptr(area);
+    GsBase::write(base);
+    // What SWAPGS brings when user space is entered: nothing of ours.
+    KernelGsBase::write(VirtAddr::zero());
+}
+
+/// The area of the CPU that runs this. Meaningful while the caller cannot migrate.
+#[inline]
+pub fn this_cpu() -> &'static PerCpuArea {
+    let area: *const PerCpuArea;
+    // SAFETY: by I1 the first word is the area's address.
+    unsafe { asm!("mov {}, gs:[0]", out(reg) area, options(nostack, preserves_flags, readonly)) };
+    // SAFETY: I1 and I2; all fields are atomics.
+    unsafe { &*area }
+}

@@ -1,0 +1,86 @@
+//! Backtraces by frame pointers.
+//!
+//! ```text
+//! rbp -> [ caller's rbp ][ return address ]      higher addresses are older
+//! ```
+//!
+//! # Invariants
+//! - I1: a frame is read only if both words are inside a stack that the kernel knows and rbp is aligned.
+//! - I2: within a stack frames rise; a walk ends after [`MAX_FRAMES`]. So a broken chain neither faults nor loops.
+
+use core::arch::asm;
+
+use super::{stacks, symbols};
+use crate::console::emergency_line as line;
+use crate::image;
+
+const MAX_FRAMES: usize = 64;
+
+/// Prints the callers of the function that calls this, Linux's way.
+#[inline(never)]
+pub fn print() {
+    let rbp: u64;
+    // SAFETY: reads a register.
+    unsafe { asm!("mov {}, rbp", out(reg) rbp, options(nomem, nostack, preserves_flags)) };
+    print_frames(None, rbp);
+}
+
+/// Prints a backtrace that starts at code address `rip` with frame pointer `rbp`.
+pub fn print_from(rip: u64, rbp: u64) {
+    print_frames(Some(rip), rbp);
+}
+
+fn print_frames(rip: Option<u64>, rbp: u64) {
+    line(format_args!("Call Trace:"));
+    line(format_args!(" <TASK>"));
+    if let Some(rip) = rip.filter(|rip| image::text().contains(rip)) {
+        line(format_args!(" {}", symbols::Symbolic(rip)));
+    }
+    for address in Frames::new(rbp) {
+        // A call that never returns may be the last instruction of its function: look up the call, print the return.
+        line(format_args!(" {}", symbols::Return(address)));
+    }
+    line(format_args!(" </TASK>"));
+}
+
+/// The return addresses from a frame pointer up.
+#[derive(Debug)]
+pub struct Frames {
+    rbp: u64,
+    stack: Option<stacks::Stack>,
+    left: usize,
+}
+
+impl Frames {
+    /// Starts at frame pointer `rbp`, which may be anything.
+    pub fn new(rbp: u64) -> Self {
+        Self { rbp, stack: stacks::containing(rbp), left: MAX_FRAMES }
+    }
+}
+
+impl Iterator for Frames {
+    type Item = u64;
+
+    fn next(&mut self) -> Option<u64> {
+        let stack = self.stack.as_ref()?;
+        let whole = self.rbp % 8 == 0 && self.rbp.checked_add(16).is_some_and(|end| end <= stack.range.end);
+        if self.left == 0 || !whole || !stack.range.contains(&self.rbp) {
+            return None;
+        }
+        self.left -= 1;
+        let frame = self.rbp as *const u64;
+        // SAFETY: I1: the two words are on a known stack, which is mapped.
+        let (caller, address) = unsafe { (frame.read_volatile(), frame.add(1).read_volatile()) };
+        if !image::text().contains(&address) {
+            return None;
+        }
+        if caller > self.rbp && stack.range.contains(&caller) {
+            self.rbp = caller;
+        } else {
+            // From an interrupt stack to the interrupted one; never back to the same (I2).
+            self.stack = stacks::containing(caller).filter(|next| next != stack);
+            self.rbp = caller;
+        }
+        Some(address)
+    }
+}

@@ -1,0 +1,6 @@
+//! What the firmware and the boot loader hand over.
+
+pub mod acpi;
+pub mod boot;
+pub mod fw_cfg;
+pub mod translate;

@@ -1,0 +1,94 @@
+//! Exceptions and interrupts: from the CPU's vector to who deals with it.
+//!
+//! ```text
+//! CPU -> entry (stub of the vector) -> TrapFrame -> dispatch
+//!          #PF  -> memory::fault, else the exception table, else a report
+//!          #GP  -> the exception table, else a report
+//!          NMI, PIC lines, other vectors -> noted in the log
+//!          the rest -> a report: registers, backtrace, end of the run
+//! ```
+//!
+//! # Locking
+//! Handlers run with interrupts off. They take no lock that is taken with interrupts on, the console's apart, which
+//! lets its own CPU in again.
+
+pub mod entry;
+pub mod extable;
+pub mod frame;
+pub mod report;
+
+use x86_64::VirtAddr;
+use x86_64::registers::control::Cr2;
+
+pub use frame::{PageFaultError, TrapFrame};
+
+use crate::cpu::pic;
+use crate::memory::fault::{self, Outcome};
+
+/// A page fault, as the memory code gets it.
+#[derive(Debug)]
+pub struct PageFault<'a> {
+    /// The address that was accessed (CR2).
+    pub address: VirtAddr,
+    /// What kind of access it was, and why it failed.
+    pub error: PageFaultError,
+    /// The registers of who did it. RFLAGS there says whether interrupts were on.
+    pub frame: &'a mut TrapFrame,
+}
+
+const NMI: u64 = 2;
+const GENERAL_PROTECTION: u64 = 13;
+const PAGE_FAULT: u64 = 14;
+const EXCEPTIONS: u64 = 32;
+
+/// Called by the stubs, with interrupts off.
+extern "C" fn dispatch(frame: &mut TrapFrame) {
+    const FIRST_LINE: u64 = pic::BASE as u64;
+    const LAST_LINE: u64 = (pic::BASE + pic::LINES - 1) as u64;
+    match frame.vector {
+        PAGE_FAULT => page_fault(frame),
+        GENERAL_PROTECTION => general_protection(frame),
+        NMI => log::warn!("NMI received for unknown reason on CPU {}.", mm::arch::cpu_id().0),
+        FIRST_LINE..=LAST_LINE => line(frame.vector as u8 - pic::BASE),
+        0..EXCEPTIONS => report::die(frame, None),
+        vector => log::warn!("{}: No irq handler for vector {vector}", mm::arch::cpu_id().0),
+    }
+}
+
+fn page_fault(frame: &mut TrapFrame) {
+    // First of all: a nested fault would overwrite it.
+    let address = Cr2::read_raw();
+    let error = PageFaultError::from_bits_retain(frame.error_code);
+    // A non-canonical CR2 does not exist: such accesses raise #GP.
+    let fault = PageFault { address: VirtAddr::new_truncate(address), error, frame };
+    if fault::handle(fault) == Outcome::Handled || fixed_up(frame) {
+        return;
+    }
+    report::die(frame, Some(address))
+}
+
+fn general_protection(frame: &mut TrapFrame) {
+    if !fixed_up(frame) {
+        report::die(frame, None);
+    }
+}
+
+/// Sends a kernel access that was expected to fail on its way.
+fn fixed_up(frame: &mut TrapFrame) -> bool {
+    if frame.from_user() {
+        return false;
+    }
+    let fixup = extable::search(frame.rip);
+    if let Some(rip) = fixup {
+        frame.rip = rip;
+    }
+    fixup.is_some()
+}
+
+fn line(line: u8) {
+    if pic::acknowledge(line) {
+        log::warn!("irq {line}: nobody cared");
+    } else {
+        log::debug!("spurious 8259A interrupt: IRQ{line}.");
+    }
+}

@@ -1,0 +1,90 @@
+//! The machine itself: traps, user access, threads, clock.
+
+use core::cell::UnsafeCell;
+use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use kernel::{console, ktest, thread, uaccess};
+use mm::VirtAddr;
+
+ktest!(a_breakpoint_inside_the_table_is_not_needed_for_logging);
+ktest!(the_cpu_number_of_the_boot_cpu_is_0);
+ktest!(a_bad_user_pointer_gives_an_error);
+ktest!(a_kernel_address_is_no_user_address);
+ktest!(the_clock_goes_forward);
+ktest!(threads_take_turns_and_give_their_stacks_back);
+ktest!(a_code_address_has_its_functions_name);
+
+fn a_breakpoint_inside_the_table_is_not_needed_for_logging() {
+    log::info!("logging works");
+}
+
+fn the_cpu_number_of_the_boot_cpu_is_0() {
+    assert_eq!(mm::arch::cpu_id().0, 0);
+}
+
+fn a_bad_user_pointer_gives_an_error() {
+    let hole = VirtAddr::new(0x5555_0000_0ff8);
+    let mut bytes = [0; 27];
+    assert_eq!(uaccess::copy_from_user(&mut bytes, hole), Err(uaccess::Fault { left: 27 }));
+    assert_eq!(uaccess::copy_to_user(hole, &bytes), Err(uaccess::Fault { left: 27 }));
+    assert_eq!(uaccess::clear_user(hole, 100), Err(uaccess::Fault { left: 100 }));
+    assert_eq!(uaccess::get_user::<u64>(hole), Err(uaccess::Fault { left: 8 }));
+    assert_eq!(uaccess::put_user(hole, 1u8), Err(uaccess::Fault { left: 1 }));
+    assert_eq!(uaccess::copy_to_user(hole, &[]), Ok(()));
+}
+
+fn a_kernel_address_is_no_user_address() {
+    let own = 7u64;
+    let address = VirtAddr::from_ptr(&raw const own);
+    assert!(uaccess::get_user::<u64>(address).is_err());
+    assert!(uaccess::clear_user(VirtAddr::new(0x7fff_ffff_e000), 0x2000).is_err());
+    assert_eq!(own, 7);
+}
+
+fn the_clock_goes_forward() {
+    assert!(console::clock::tsc_khz() > 0);
+    let begin = console::clock::uptime_us();
+    while console::clock::uptime_us() < begin + 100 {
+        core::hint::spin_loop();
+    }
+}
+
+#[repr(C, align(4096))]
+struct Stacks(UnsafeCell<[[u8; 32 * 1024]; 3]>);
+
+// SAFETY: used by one test, which runs once.
+unsafe impl Sync for Stacks {}
+
+static STACKS: Stacks = Stacks(UnsafeCell::new([[0; 32 * 1024]; 3]));
+
+fn threads_take_turns_and_give_their_stacks_back() {
+    static TURNS: AtomicU32 = AtomicU32::new(0);
+    let base = STACKS.0.get() as u64;
+    let stack = |i: u64| base + i * 32 * 1024..base + (i + 1) * 32 * 1024;
+    let handles = [0, 1, 2].map(|i| {
+        let run = move || {
+            for round in 0..10 {
+                // One turn each, in the order of their making.
+                assert_eq!(TURNS.fetch_add(1, Relaxed), 3 * round + i);
+                thread::yield_now();
+            }
+        };
+        // SAFETY: the stacks are this test's, apart from each other, for good.
+        unsafe { thread::spawn("ktest", stack(u64::from(i)), run) }.expect("the stack is large enough")
+    });
+    for (i, handle) in handles.into_iter().enumerate() {
+        assert_eq!(handle.join(), stack(i as u64));
+    }
+    assert_eq!(TURNS.load(Relaxed), 30);
+    let small = base..base + 1024;
+    // SAFETY: as above.
+    let refused = unsafe { thread::spawn("ktest", small, || {}) };
+    assert!(matches!(refused, Err(thread::Error::StackTooSmall)));
+}
+
+fn a_code_address_has_its_functions_name() {
+    let here = a_code_address_has_its_functions_name as *const () as u64;
+    let symbol = kernel::debug::symbols::lookup(here).expect("the boot loader brought the symbols");
+    assert!(symbol.name.contains("a_code_address_has_its_functions_name"), "{}", symbol.name);
+    assert_eq!(symbol.offset, 0);
+}
