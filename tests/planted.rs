@@ -108,7 +108,11 @@ fn an_early_exit_is_that_tests_failure_also_with_success() {
 fn a_soft_failure_needs_no_new_boot() {
     let failure = results().verdicts["planted::is_unknown_to_the_kernel"].as_ref().expect("it fails");
     assert!(failure.reason.contains("no such test"), "{failure:?}");
-    assert_eq!(results().nr_boots, 8, "one after each of the seven that took the machine down");
+    // The kernel runs tests in its own order: the last may be one that takes the machine down.
+    assert!(
+        matches!(results().nr_boots, 7 | 8),
+        "one boot, and one after each of the seven that ended theirs"
+    );
 }
 
 #[test]

@@ -12,9 +12,14 @@
 //!
 //! # Invariants
 //!
-//! - I1: a product appears complete or not at all: it is written under a temporary name and renamed. QEMUs that still
+//! - I1: a product appears complete or not at all: it is written under a name of its own and renamed. QEMUs that still
 //!   run on the old one keep it.
 //! - I2: a `.key` file is written after its image, so an image with a fitting key is made from just those inputs.
+//!
+//! # Locking
+//!
+//! The file lock `.lock` in the directory is held while products are compared with their keys and made, so that threads
+//! and processes that want the same image make it once.
 
 use crate::build::{self, Package};
 use crate::{symbols, workspace};
@@ -22,10 +27,11 @@ use anyhow::{Context, Result, bail};
 use bootloader::DiskImageBuilder;
 use clap::ValueEnum;
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The firmware that boots the image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ValueEnum)]
@@ -71,6 +77,7 @@ impl Kernel {
         };
         let bytes = fs::read(&linked).with_context(|| format!("cannot read {}", linked.display()))?;
         let key = hash_of(&[&bytes]);
+        let _lock = lock()?;
         if !is_current(&kernel.elf, &key) || !kernel.stripped.is_file() || !kernel.symbols.is_file() {
             replace(&kernel.symbols, |path| Ok(fs::write(path, symbols::table(&bytes)?)?))?;
             replace(&kernel.stripped, |path| strip(&linked, path))?;
@@ -83,6 +90,7 @@ impl Kernel {
     /// Makes the disk image for `firmware`, unless an image of just this kernel exists, and returns its path.
     pub fn image(&self, firmware: Firmware) -> Result<PathBuf> {
         let image = workspace::products().join(format!("{}-{}.img", self.name, firmware.name()));
+        let _lock = lock()?;
         let key = hash_of(&[&fs::read(&self.stripped)?, &fs::read(&self.symbols)?, LOADER.as_bytes()]);
         if !is_current(&image, &key) {
             replace(&image, |path| self.make_image(firmware, path))?;
@@ -107,6 +115,14 @@ impl Kernel {
 
 /// Part of every image's key, so that a change of the loader or of its configuration makes new images.
 const LOADER: &str = "bootloader 0.11.15, errors only";
+
+/// Dropping the file gives the lock back.
+fn lock() -> Result<File> {
+    let path = workspace::products().join(".lock");
+    let file = File::create(&path).with_context(|| format!("cannot make {}", path.display()))?;
+    file.lock().with_context(|| format!("cannot lock {}", path.display()))?;
+    Ok(file)
+}
 
 fn strip(from: &Path, to: &Path) -> Result<()> {
     let status =
@@ -140,7 +156,9 @@ fn is_current(product: &Path, key: &str) -> bool {
 
 /// Lets `make` write a temporary file and puts it in the place of `product` (I1).
 fn replace(product: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    let temporary = with_suffix(product, &format!(".{}.tmp", std::process::id()));
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let unique = format!(".{}-{}.tmp", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+    let temporary = with_suffix(product, &unique);
     let made = make(&temporary)
         .and_then(|()| fs::rename(&temporary, product).context("cannot rename"))
         .with_context(|| format!("cannot make {}", product.display()));
@@ -176,6 +194,20 @@ mod tests {
         assert!(!is_current(&product, "1"));
         replace(&key_path(&product), |path| Ok(fs::write(path, "1")?)).unwrap();
         assert!(is_current(&product, "1") && !is_current(&product, "2"));
+    }
+
+    #[test]
+    fn threads_may_make_the_same_product() {
+        let dir = tempfile::tempdir().unwrap();
+        let product = dir.path().join("image");
+        std::thread::scope(|scope| {
+            for content in [b'a', b'b', b'c'].map(|byte| vec![byte; 1 << 20]) {
+                let product = &product;
+                scope.spawn(move || replace(product, |path| Ok(fs::write(path, content)?)).unwrap());
+            }
+        });
+        let content = fs::read(&product).unwrap();
+        assert!(content.len() == 1 << 20 && content.iter().all(|byte| *byte == content[0]));
     }
 
     #[test]
