@@ -27,13 +27,13 @@ def root():
     """The kernel's one static instance, or what `mm use` named."""
     if Roots.expression:
         return gdb.parse_and_eval(Roots.expression)
-    value = static(ROOT)
+    try:
+        value = static(ROOT)
+        status = values.raw(value["status"], 1) if value is not None else None
+    except gdb.MemoryError:
+        raise gdb.GdbError("the kernel's memory is not mapped on this CPU: the kernel has not started yet")
     if value is None:
         raise gdb.GdbError(f"no symbol {ROOT}: load the kernel with symbols (file target/strata/strata-kernel)")
-    try:
-        status = values.raw(value["status"], 1)
-    except gdb.MemoryError:
-        raise gdb.GdbError("the kernel's memory is not mapped on this CPU: it has not started yet")
     if status != values.ONCE_COMPLETE:
         raise gdb.GdbError("the memory subsystem is not initialised yet: let the kernel run on")
     return value
@@ -42,13 +42,15 @@ def root():
 def static(name):
     """The value of a static, None when there is none of that name."""
     symbol = gdb.lookup_global_symbol(name) or gdb.lookup_static_symbol(name)
-    return symbol.value() if symbol is not None else None
+    return symbol.value() if symbol is not None and symbol.is_variable else None
 
 
 def statics(module):
     """The statics of a module and those below it."""
-    listing = gdb.execute(f"info variables -q -n ^{module}::", to_string=True)
-    for name in sorted(set(re.findall(rf"\b({module}::[\w:]+)", listing))):
+    # `info variables` prints types of Rust statics, not their names; completion knows the names.
+    command = f"with language rust -- with max-completions unlimited -- complete print {module}::"
+    listing = gdb.execute(command, to_string=True)
+    for name in sorted(set(re.findall(rf"^print ({module}::(?:\w+::)*[A-Z][A-Z0-9_]*)$", listing, re.MULTILINE))):
         value = static(name)
         if value is not None:
             yield value
