@@ -52,13 +52,8 @@ fn trials() -> Vec<Trial> {
     });
     for firmware in ["bios", "uefi"] {
         trials.push(Trial::test(format!("run::poweroff_ends_with_status_0_on_{firmware}"), move || {
-            let run =
-                strata(&format!("--firmware {firmware} --timeout 240 -- dump=all poweroff"))?.ends(0)?;
-            for file in ["zoneinfo", "buddyinfo", "slabinfo", "meminfo", "iomem"] {
-                run.prints(&format!("--- begin /proc/{file} ---"))?;
-                run.prints(&format!("--- end /proc/{file} ---"))?;
-            }
-            Ok(())
+            let run = strata(&format!("--firmware {firmware} --timeout 240 -- poweroff"))?.ends(0)?;
+            run.prints("Command line: poweroff")
         }));
     }
     trials

@@ -200,14 +200,21 @@ mod tests {
     fn threads_may_make_the_same_product() {
         let dir = tempfile::tempdir().unwrap();
         let product = dir.path().join("image");
+        // All have written before one of them renames.
+        let written = std::sync::Barrier::new(3);
         std::thread::scope(|scope| {
-            for content in [b'a', b'b', b'c'].map(|byte| vec![byte; 1 << 20]) {
-                let product = &product;
-                scope.spawn(move || replace(product, |path| Ok(fs::write(path, content)?)).unwrap());
+            for byte in *b"abc" {
+                let (product, written) = (&product, &written);
+                let make = move |path: &Path| {
+                    fs::write(path, vec![byte; 1 << 16])?;
+                    written.wait();
+                    Ok(())
+                };
+                scope.spawn(move || replace(product, make).unwrap());
             }
         });
         let content = fs::read(&product).unwrap();
-        assert!(content.len() == 1 << 20 && content.iter().all(|byte| *byte == content[0]));
+        assert!(content.len() == 1 << 16 && content.iter().all(|byte| *byte == content[0]));
     }
 
     #[test]
