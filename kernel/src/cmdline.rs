@@ -24,43 +24,17 @@ static BUFFER: Buffer = Buffer(UnsafeCell::new([0; MAX]));
 
 /// The options that some part of the kernel reads. Everything else is init's.
 const KNOWN: &[&str] = &[
-    "bench",
     "debug",
-    "debug_pagealloc",
     "dump",
-    "hugepages",
-    "hugepagesz",
-    "default_hugepagesz",
     "ignore_loglevel",
-    "init",
-    "init_on_alloc",
-    "init_on_free",
-    "kernelcore",
     "ktest",
     "loglevel",
-    "mem",
     "memblock",
-    "memmap",
-    "mminit_loglevel",
-    "movable_node",
-    "movablecore",
+    // There is no randomised layout to turn off.
     "nokaslr",
     "numa",
-    "numa_zonelist_order",
-    "page_owner",
-    "percpu_alloc",
     "poweroff",
     "quiet",
-    "slab_max_order",
-    "slab_merge",
-    "slab_nomerge",
-    "slub_debug",
-    "slub_max_order",
-    "slub_merge",
-    "slub_min_objects",
-    "slub_min_order",
-    "slub_nomerge",
-    "transparent_hugepage",
 ];
 
 /// Reads the command line: empty where there is no fw_cfg or no such file. Bytes that are no text become `?`.
@@ -93,11 +67,16 @@ pub fn apply_loglevel(cmdline: &Cmdline<'_>) {
             ("ignore_loglevel", None) => console::set_level(u8::MAX),
             ("loglevel", value) => match value.and_then(|value| value.parse().ok()) {
                 Some(level) => console::set_level(level),
-                None => log::warn!("Malformed early option 'loglevel'"),
+                None => malformed("loglevel"),
             },
             _ => {}
         }
     }
+}
+
+/// Reports that an option's value makes no sense; the option is ignored.
+pub fn malformed(name: &str) {
+    log::warn!("Malformed early option '{name}'");
 }
 
 /// Reports what nobody reads, once, as Linux does. `sysctl.` and other dotted names belong to parts that check them.

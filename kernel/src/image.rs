@@ -5,6 +5,12 @@
 
 use core::ops::Range;
 
+use mm::PAGE_SIZE;
+use mm::addr::PhysRange;
+use mm::pgtable::Prot;
+
+use crate::firmware::translate;
+
 unsafe extern "C" {
     static __kernel_start: u8;
     static __text_start: u8;
@@ -45,3 +51,29 @@ range!(
 range!(
     /// Virtual addresses of the whole image. The bounds are page-aligned.
     all, __kernel_start, __kernel_end);
+
+/// The parts of the image with one protection each, in address order, in whole pages.
+pub fn sections() -> [(Range<u64>, Prot); 3] {
+    [(text(), Prot::KERNEL_RX), (rodata(), Prot::KERNEL_RO), (writable(), Prot::KERNEL_RW)]
+}
+
+/// The frames of the whole image, in runs of neighbours: the boot loader does not put it in one piece. Walks the page
+/// tables in use.
+pub fn frames() -> impl Iterator<Item = PhysRange> {
+    frames_of(all())
+}
+
+/// The frames of a part of the image, as [`frames`].
+pub fn frames_of(part: Range<u64>) -> impl Iterator<Item = PhysRange> {
+    let page = PAGE_SIZE as u64;
+    let first = part.start & !(page - 1);
+    let mut frames = translate::pages(first..part.end).map(|(_, phys)| phys.as_u64()).peekable();
+    core::iter::from_fn(move || {
+        let start = frames.next()?;
+        let mut end = start + page;
+        while frames.next_if_eq(&end).is_some() {
+            end += page;
+        }
+        PhysRange::new(start, end)
+    })
+}

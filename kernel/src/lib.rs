@@ -16,6 +16,8 @@
 //! ```
 #![no_std]
 
+extern crate alloc;
+
 pub mod cmdline;
 pub mod console;
 pub mod cpu;

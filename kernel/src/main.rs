@@ -2,11 +2,21 @@
 #![no_std]
 #![no_main]
 
-use kernel::Kernel;
+use kernel::{Kernel, exit, memory};
 
 kernel::entry!(run);
 
 /// What the boot ends with.
-fn run(_kernel: &Kernel) -> ! {
-    kernel::exit::success()
+fn run(kernel: &Kernel) -> ! {
+    memory::workload::run(kernel.memory);
+    if let Some(names) = kernel.cmdline.value("dump") {
+        memory::dump(kernel.memory, names);
+    }
+    if kernel.cmdline.has("poweroff") {
+        exit::power_off();
+    }
+    log::info!("Nothing more to run; \"poweroff\" on the command line would end the run here.");
+    loop {
+        x86_64::instructions::hlt();
+    }
 }

@@ -51,7 +51,7 @@ pub struct Kernel {
     /// What the boot CPU can do.
     pub features: features::Features,
     /// The memory subsystem.
-    pub memory: memory::Memory,
+    pub memory: &'static memory::Memory,
 }
 
 /// Starts the kernel on the boot CPU; `after` gets it when it has booted.
@@ -98,9 +98,25 @@ extern "C" fn boot(info: &'static mut BootInfo, after: fn(&Kernel) -> !) -> ! {
     let features = require_features();
     console::clock::calibrate();
     let acpi = acpi::Tables::init(&boot);
-    let memory = memory::init(&boot, &cmdline, acpi.as_ref());
+    let memory = init_memory(&boot, &cmdline, &features, acpi.as_ref());
     cmdline::report_unknown(&cmdline);
     after(&Kernel { boot, fw_cfg, cmdline, features, memory })
+}
+
+/// Without memory there is nothing that the kernel could do: says why, and ends the run.
+fn init_memory(
+    boot: &Boot,
+    cmdline: &Cmdline<'static>,
+    features: &features::Features,
+    acpi: Option<&acpi::Tables>,
+) -> &'static memory::Memory {
+    match memory::init(boot, cmdline, features, acpi) {
+        Ok(memory) => memory,
+        Err(error) => {
+            log::error!("Memory cannot be set up: {error}");
+            exit::failure()
+        }
+    }
 }
 
 fn banner(cmdline: &Cmdline<'_>) {

@@ -51,6 +51,11 @@ pub fn boot_stack_guard() -> Range<u64> {
     start..start + GUARD_SIZE as u64
 }
 
+/// Whether the page at `page` is the one below the boot stack.
+pub fn is_guard_page(page: u64) -> bool {
+    boot_stack_guard().contains(&page)
+}
+
 /// The stack that `address` is in, if the kernel knows it.
 pub fn containing(address: u64) -> Option<Stack> {
     all().find(|stack| stack.range.contains(&address))

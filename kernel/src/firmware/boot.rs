@@ -11,14 +11,12 @@
 //! - I1: until the kernel's own page tables are used, everything here is mapped by the boot loader. The memory map
 //!   itself, the symbols and the page tables lie in `Bootloader` memory: copy what is needed later.
 
-use core::ops::Range;
-
 use bootloader_api::info::{BootInfo, MemoryRegion, MemoryRegionKind};
 use mm::PhysAddr;
+use mm::addr::PhysRange;
 use x86_64::VirtAddr;
 
 use super::translate;
-use crate::image;
 
 /// An entry of the firmware's memory map (Linux: `struct boot_e820_entry`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,18 +56,19 @@ impl Boot {
     }
 
     /// RAM that the boot loader uses: its page tables, the kernel's ELF file and segments, the ramdisk, this
-    /// structure. The kernel may have it once it runs on its own page tables, less [`Self::kernel_pages`].
-    pub fn loader_ranges(&self) -> impl Iterator<Item = Range<PhysAddr>> + Clone + use<> {
-        self.info
-            .memory_regions
-            .iter()
-            .filter(|region| region.kind == MemoryRegionKind::Bootloader && region.start < region.end)
-            .map(|region| PhysAddr::new(region.start)..PhysAddr::new(region.end))
+    /// structure. The kernel may have it once it runs on its own page tables, less [`image::frames`](crate::image::frames).
+    pub fn loader_ranges(&self) -> impl Iterator<Item = PhysRange> + Clone + use<> {
+        self.ranges_of(MemoryRegionKind::Bootloader)
     }
 
-    /// The pages of the kernel image, by (virtual, physical). Walks the active page tables.
-    pub fn kernel_pages(&self) -> impl Iterator<Item = (VirtAddr, PhysAddr)> + use<> {
-        translate::pages(image::all())
+    /// Usable memory that the boot loader does not use.
+    pub fn unused_ranges(&self) -> impl Iterator<Item = PhysRange> + Clone + use<> {
+        self.ranges_of(MemoryRegionKind::Usable)
+    }
+
+    fn ranges_of(&self, kind: MemoryRegionKind) -> impl Iterator<Item = PhysRange> + Clone + use<> {
+        let regions = self.info.memory_regions.iter().filter(move |region| region.kind == kind);
+        regions.filter_map(|region| PhysRange::new(region.start, region.end))
     }
 
     /// The ramdisk, mapped by the boot loader: the kernel's symbols.
@@ -80,10 +79,10 @@ impl Boot {
     }
 
     /// Where the ramdisk is in physical memory; contiguous.
-    pub fn ramdisk_phys(&self) -> Option<Range<PhysAddr>> {
+    pub fn ramdisk_phys(&self) -> Option<PhysRange> {
         let ramdisk = self.ramdisk()?;
         let start = translate::virt_to_phys(VirtAddr::from_ptr(ramdisk.as_ptr()))?;
-        Some(start..start + ramdisk.len() as u64)
+        PhysRange::from_size(start.as_u64(), ramdisk.len() as u64)
     }
 
     /// Where ACPI's root pointer is, if the firmware has ACPI.
@@ -96,13 +95,6 @@ impl Boot {
         const FOUR_GIB: u64 = 1 << 32;
         let end = self.info.memory_regions.iter().map(|region| region.end).max().unwrap_or(0);
         PhysAddr::new(end.max(FOUR_GIB))
-    }
-
-    /// The framebuffer's memory, if there is one: physical, and no RAM.
-    pub fn framebuffer_phys(&self) -> Option<Range<PhysAddr>> {
-        let framebuffer = self.info.framebuffer.as_ref()?;
-        let start = translate::virt_to_phys(VirtAddr::from_ptr(framebuffer.buffer().as_ptr()))?;
-        Some(start..start + framebuffer.info().byte_len as u64)
     }
 }
 

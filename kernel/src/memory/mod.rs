@@ -1,29 +1,353 @@
-//! The memory subsystem on this machine.
+//! The memory subsystem on this machine: boot's pipeline, from the firmware's map to page faults that are served.
+//!
+//! ```text
+//! early        firmware's map -> e820 -> memblock
+//! kernel_map   page tables of our own; the boot loader's memory given back
+//! vmemmap      memory behind the struct pages
+//! heap         slab caches and the global allocator
+//! stack        stacks of kernel threads
+//! space        address spaces on this machine, and which one is in use
+//! fault        the MMU's page faults -> the current address space
+//! workload     what boot ends with
+//! dump         the files that the command line asks for
+//! ```
+//!
+//! # Invariants
+//! - I1: [`MEMORY`] is set once, when everything up to the slab caches works, and never changes.
 
+mod dump;
+mod early;
 pub mod fault;
+mod heap;
+mod iomem;
+mod kernel_map;
+pub mod space;
+pub mod stack;
+mod vmemmap;
+pub mod workload;
 
+pub use dump::dump;
+pub use kernel_map::check;
+
+use core::cell::UnsafeCell;
+use core::fmt;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use mm::arch::Machine;
+use mm::aspace::ZeroPage;
 use mm::cmdline::Cmdline;
+use mm::memblock::{self, Memblock, OnNode, Request};
+use mm::node::{Cpus, HugePages, KernelSizes};
+use mm::numa::{self, Madt, Numa};
+use mm::page_alloc::{AllocError, PageAllocator};
+use mm::pgtable::{MapError, OutOfMemory, PageCounts, PageSize, PageTable, StrayMapping, WxViolation};
+use mm::slub::{CacheHandle, Slub};
+use mm::stat::CpuEvents;
+use mm::sync::{Level, SpinLock};
+use mm::zone::{MovableRequest, Sysctl};
+use mm::{NodeId, PhysAddr};
+use spin::Once;
 
-use crate::firmware::{acpi::Tables, boot::Boot};
+use crate::cpu::{features::Features, paging};
+use crate::debug::symbols;
+use crate::firmware::{acpi, boot::Boot};
+use crate::{cmdline, image};
 
-/// The kernel's memory subsystem.
+/// Why memory could not be set up.
 #[derive(Debug)]
-pub struct Memory;
+pub enum Error {
+    /// The firmware says that no memory is usable.
+    NoUsableMemory,
+    /// The firmware's map could not be taken.
+    FirmwareMap(mm::e820::Error),
+    /// The early allocator.
+    Memblock(memblock::Error),
+    /// Page tables.
+    PageTables(MapError),
+    /// A part of the kernel image is not mapped by the boot loader.
+    ImageNotMapped,
+    /// Constants of the address space contradict each other.
+    Layout,
+    /// Nodes, sections, zones.
+    Init(mm::init::Error),
+    /// The page allocator has nothing left.
+    OutOfMemory,
+    /// The slab caches.
+    Slub(mm::slub::Error),
+    /// A page is writable and executable.
+    WritableAndExecutable(WxViolation),
+    /// Something is mapped below the kernel's half.
+    Stray(StrayMapping),
+    /// Memory is being set up a second time.
+    Twice,
+}
 
-/// Brings the memory subsystem up from the firmware's map.
-pub fn init(boot: &Boot, _cmdline: &Cmdline<'static>, _acpi: Option<&Tables>) -> Memory {
-    for entry in boot.firmware_map() {
-        log::info!(
-            "firmware: [mem {:#018x}-{:#018x}] type {}",
-            entry.start,
-            entry.start + entry.size - 1,
-            entry.kind
-        );
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoUsableMemory => f.write_str("the firmware reports no usable memory"),
+            Self::Memblock(memblock::Error::NoMemory) | Self::OutOfMemory => f.write_str("too little memory"),
+            Self::Init(error) => fmt::Display::fmt(error, f),
+            other => write!(f, "{other:?}"),
+        }
     }
-    for range in boot.loader_ranges() {
-        log::info!("loader: [mem {:#018x}-{:#018x}]", range.start.as_u64(), range.end.as_u64() - 1);
+}
+
+impl core::error::Error for Error {}
+
+macro_rules! from {
+    ($($error:ty => $variant:ident),* $(,)?) => {$(
+        impl From<$error> for Error {
+            fn from(error: $error) -> Self {
+                Self::$variant(error)
+            }
+        }
+    )*};
+}
+
+from!(
+    memblock::Error => Memblock,
+    MapError => PageTables,
+    mm::init::Error => Init,
+    mm::slub::Error => Slub,
+);
+
+impl From<OutOfMemory> for Error {
+    fn from(_: OutOfMemory) -> Self {
+        Self::OutOfMemory
     }
-    log::info!("ramdisk: {:x?}, framebuffer: {:x?}", boot.ramdisk_phys(), boot.framebuffer_phys());
-    log::info!("kernel: {} pages at {:x?}", boot.kernel_pages().count(), crate::image::all());
-    Memory
+}
+
+impl From<AllocError> for Error {
+    fn from(_: AllocError) -> Self {
+        Self::OutOfMemory
+    }
+}
+
+/// The machine's memory. The debugger looks for it by this name.
+pub static MEMORY: Once<Memory> = Once::new();
+
+/// All layers, from the page allocator up.
+#[derive(Debug)]
+pub struct Memory {
+    /// The page allocator, and through it nodes and zones.
+    pub pages: &'static PageAllocator,
+    /// The slab caches.
+    pub slub: &'static Slub<'static>,
+    /// The cache of areas of address spaces (Linux: `vm_area_struct`).
+    pub areas: CacheHandle<'static>,
+    /// Events that the page allocator does not count itself.
+    pub events: CpuEvents,
+    /// The kernel's page tables.
+    pub kernel_map: SpinLock<PageTable>,
+    /// The page that reads of untouched anonymous memory see.
+    pub zero_page: ZeroPage,
+    /// Who uses which physical addresses.
+    pub iomem: mm::resource::Tree<'static>,
+    /// How the direct map is made up.
+    pub direct_map: PageCounts,
+    /// The settings that limits are computed from.
+    pub sysctl: SpinLock<Sysctl>,
+    /// The address space whose page faults are served.
+    pub current: SpinLock<Option<space::Space>>,
+}
+
+static PAGES: Once<PageAllocator> = Once::new();
+
+/// The machine's memory, once it is set up.
+pub fn memory() -> Option<&'static Memory> {
+    MEMORY.get()
+}
+
+/// What the command line says about memory.
+#[derive(Clone, Copy, Debug)]
+struct Options {
+    memblock: memblock::Debug,
+    numa: numa::Mode,
+}
+
+impl Options {
+    fn new(cmdline: &Cmdline<'_>) -> Self {
+        let memblock = match cmdline.value("memblock") {
+            Some("debug") => memblock::Debug::On,
+            None if !cmdline.has("memblock") => memblock::Debug::Off,
+            _ => {
+                cmdline::malformed("memblock");
+                memblock::Debug::Off
+            }
+        };
+        let numa = match cmdline.value("numa") {
+            Some("off") => numa::Mode::Off,
+            None if !cmdline.has("numa") => numa::Mode::On,
+            _ => {
+                cmdline::malformed("numa");
+                numa::Mode::On
+            }
+        };
+        Self { memblock, numa }
+    }
+}
+
+/// Sets memory up, from the firmware's map to the slab caches. Each step logs what it did.
+///
+/// # Errors
+/// See [`Error`]; the machine is of no use then.
+pub fn init(
+    boot: &Boot,
+    cmdline: &Cmdline<'static>,
+    features: &Features,
+    tables: Option<&acpi::Tables>,
+) -> Result<&'static Memory, Error> {
+    let options = Options::new(cmdline);
+    paging::init_pat();
+    let firmware = early::firmware_map(boot)?;
+    let mut memblock = early::memblock(&firmware, boot, options.memblock)?;
+    let cpus = cpus(tables, &mut memblock)?;
+    let numa = numa(tables, cpus, options.numa, &mut memblock, &firmware)?;
+    let largest = if features.gib_pages { PageSize::Size1G } else { PageSize::Size2M };
+    let mut kernel_map = kernel_map::build(&mut memblock, largest)?;
+    leave_loader(boot, &mut memblock, &kernel_map)?;
+    let iomem = iomem::tree(&firmware, &mut memblock)?;
+    memblock.free(firmware.storage)?;
+    let pages = page_allocator(&mut memblock, &numa, cpus, &mut kernel_map)?;
+    let sysctl = limits(pages, &numa);
+    let slub = heap::init(pages, &numa)?;
+    let memory = Memory {
+        pages,
+        slub,
+        areas: slub.create(space::AREA_CACHE)?,
+        events: heap::cpu_events(pages, numa.cpu_nodes().len())?,
+        kernel_map: SpinLock::new(Level::KernelMap, kernel_map.tree),
+        zero_page: ZeroPage::new(Machine, &mut { pages })?,
+        iomem,
+        direct_map: kernel_map.direct,
+        sysctl: SpinLock::new(Level::Leaf, sysctl),
+        current: SpinLock::new(Level::CurrentSpace, None),
+    };
+    let memory = MEMORY.call_once(|| memory);
+    check(&memory.kernel_map.lock(), &[])?;
+    Ok(memory)
+}
+
+/// Leaves the boot loader's page tables and memory, but for what the kernel keeps.
+fn leave_loader(
+    boot: &Boot,
+    memblock: &mut Memblock<'static>,
+    kernel_map: &kernel_map::KernelMap,
+) -> Result<(), Error> {
+    let loader = kernel_map::copy_of_loader_ranges(memblock, boot)?;
+    let symbols = boot.ramdisk_phys();
+    // SAFETY: boot runs on a stack of the image; of what the boot loader handed over, only copies are used from now on,
+    // and the symbols, which are found at their new place before they are used again.
+    unsafe {
+        kernel_map::activate(&kernel_map.tree);
+        if let Some(symbols) = symbols {
+            symbols::relocate(Machine.phys_to_virt(PhysAddr::new(symbols.start())));
+        }
+    }
+    let given = kernel_map::give_back_loader_memory(memblock, loader, symbols)?;
+    log::info!("Freeing boot loader memory: {}K", given >> 10);
+    memblock.dump_all();
+    Ok(())
+}
+
+/// APIC ids of the CPUs that run: the boot CPU. Those that the firmware lists besides it are counted, not started.
+fn cpus(tables: Option<&acpi::Tables>, memblock: &mut Memblock<'static>) -> Result<&'static [u32], Error> {
+    let madt = tables.and_then(|t| t.find(b"APIC")).and_then(|bytes| match Madt::new(bytes) {
+        Ok(madt) => Some(madt),
+        Err(error) => {
+            log::error!("ACPI: MADT is broken: {error:?}");
+            None
+        }
+    });
+    let boot_id = paging::apic_id();
+    let listed = madt.and_then(|madt| madt.enabled(boot_id, paging::apic_mode(), memblock));
+    let nr_listed = listed.map_or(1, |ids| ids.len().max(1));
+    log::info!("smpboot: {nr_listed} CPUs listed; running on the boot CPU only");
+    match listed.and_then(|ids| ids.get(..1)) {
+        Some(ids) => Ok(ids),
+        None => Ok(memblock.alloc_slice(1, boot_id, OnNode::Any)?),
+    }
+}
+
+fn numa(
+    tables: Option<&acpi::Tables>,
+    cpus: &[u32],
+    mode: numa::Mode,
+    memblock: &mut Memblock<'static>,
+    firmware: &early::FirmwareMap,
+) -> Result<Numa<'static>, Error> {
+    let found = numa::Tables {
+        srat: tables.and_then(|t| t.find(b"SRAT")),
+        slit: tables.and_then(|t| t.find(b"SLIT")),
+        apic_mode: paging::apic_mode(),
+    };
+    let max_pfn = firmware.map.usable().map(|r| mm::Pfn::down(r.end())).max().ok_or(Error::NoUsableMemory)?;
+    Ok(Numa::init(&found, mode, cpus, memblock, max_pfn)?)
+}
+
+/// Nodes, sections and zones, and the page allocator with all free memory in it.
+fn page_allocator(
+    memblock: &mut Memblock<'static>,
+    numa: &Numa<'static>,
+    cpus: &'static [u32],
+    kernel_map: &mut kernel_map::KernelMap,
+) -> Result<&'static PageAllocator, Error> {
+    let nr_cpus = cpus.len() as u32;
+    let mut vmemmap = vmemmap::Populate { tree: &mut kernel_map.tree };
+    let movable = MovableRequest::default();
+    // SAFETY: memblock's memory is mapped by the direct map, boot has the machine to itself, and `Populate` maps.
+    let nodes = unsafe { mm::init::build(memblock, Machine, numa, nr_cpus, movable, &mut vmemmap) }?;
+    let layout = PageAllocator::layout(nr_cpus).ok_or(Error::Layout)?;
+    let request = Request::new(layout.size() as u64).align(layout.align() as u64).on(OnNode::Any);
+    let range = memblock.alloc(request)?;
+    let at = NonNull::new(Machine.phys_to_virt(PhysAddr::new(range.start()))).ok_or(Error::Layout)?;
+    // SAFETY: just allocated with that layout, for good; the only allocator; the lists have as many CPUs.
+    let pages =
+        PAGES.call_once(|| unsafe { PageAllocator::new(nodes, at, nr_cpus, |cpu| numa.node_of_cpu(cpu)) });
+    // SAFETY: the nodes were built from this memblock; its free memory is nobody's.
+    unsafe { mm::init::hand_over(memblock, pages) };
+    let [code, rodata, rwdata, bss] =
+        [image::text(), image::rodata(), image::data(), image::bss()].map(|part| part.end - part.start);
+    mm::node::log_memory(&nodes, KernelSizes { code, rwdata, rodata, init: 0, bss });
+    Ok(pages)
+}
+
+/// Watermarks, reserves and per-CPU limits, as Linux sets them at boot.
+fn limits(pages: &PageAllocator, numa: &Numa<'static>) -> Sysctl {
+    let mut sysctl = Sysctl::default();
+    let cpu_nodes = numa.cpu_nodes();
+    let of_node = |node: NodeId| cpu_nodes.iter().filter(|&&n| n == node).count() as u32;
+    let cpus = Cpus { online: cpu_nodes.len() as u32, of_node: &of_node };
+    pages.nodes().init_watermarks(&mut sysctl, cpus);
+    pages.nodes().raise_min_free(&mut sysctl, HugePages::Wanted, cpus);
+    sysctl
+}
+
+/// Storage in the image that one user takes for good.
+#[derive(Debug)]
+pub(crate) struct TakeOnce<T> {
+    taken: AtomicBool,
+    value: UnsafeCell<T>,
+}
+
+// SAFETY: `take` hands the value out once.
+unsafe impl<T: Send> Sync for TakeOnce<T> {}
+
+impl<T> TakeOnce<T> {
+    pub(crate) const fn new(value: T) -> Self {
+        Self { taken: AtomicBool::new(false), value: UnsafeCell::new(value) }
+    }
+
+    /// The value, the first time.
+    pub(crate) fn take(&'static self) -> Option<&'static mut T> {
+        let first = !self.taken.swap(true, Ordering::Relaxed);
+        // SAFETY: only the first caller gets here, once.
+        first.then(|| unsafe { &mut *self.value.get() })
+    }
+}
+
+fn take_static<T>(storage: &'static TakeOnce<T>) -> Result<&'static mut T, Error> {
+    storage.take().ok_or(Error::Twice)
 }

@@ -11,7 +11,7 @@ use mm::arch::IrqGuard;
 use super::{NEXT_ID, State, Thread, sched};
 
 /// The smallest stack that [`spawn`] takes: a panic with its backtrace has to fit.
-pub const MIN_STACK: usize = 16 * 1024;
+pub const MIN_STACK: usize = 12 * 1024;
 
 /// Why a thread was not made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

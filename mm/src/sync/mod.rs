@@ -23,12 +23,16 @@ use crate::arch::{self, IrqGuard};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 #[repr(u8)]
 pub enum Level {
+    /// Which address space a CPU uses.
+    CurrentSpace,
     /// An address space's VMAs (Linux: `mmap_lock`).
     AddressSpace,
     /// Page-table pages of an address space (Linux: `page_table_lock`).
     PageTable,
     /// The kernel's own page tables and the ranges mapped by them.
     KernelMap,
+    /// Threads: the run queue, their stacks.
+    Threads,
     /// The list of all slab caches (Linux: `slab_mutex`).
     SlabCaches,
     /// A slab cache's partial list on one node (Linux: `kmem_cache_node.list_lock`).

@@ -1,0 +1,58 @@
+//! `dump=`: the files of `/proc` on the console.
+
+use core::fmt;
+
+use mm::arch::layout::{VMALLOC, VMALLOC_END};
+use mm::pgtable::PageSize;
+use mm::slub::Slub;
+use mm::stat::meminfo::Others;
+use mm::stat::slabinfo::SlabInfo;
+use mm::stat::{File, SlabCaches, System};
+
+use super::Memory;
+use crate::console;
+
+/// The slab caches as the files want them.
+struct Caches(&'static Slub<'static>);
+
+impl SlabCaches for Caches {
+    fn for_each(&self, show: &mut dyn FnMut(&SlabInfo<'_>) -> fmt::Result) -> fmt::Result {
+        let mut result = Ok(());
+        self.0.for_each_cache(|info| {
+            if result.is_ok() {
+                result = show(&info);
+            }
+        });
+        result
+    }
+}
+
+/// Prints the files of a list like `zoneinfo,meminfo` or `all`; names that do not exist are reported.
+pub fn dump(memory: &'static Memory, names: &str) {
+    for file in File::list(names) {
+        match file {
+            Ok(file) => print(memory, file),
+            Err(error) => log::warn!("dump: {error}"),
+        }
+    }
+}
+
+fn print(memory: &'static Memory, file: File) {
+    let slabs = Caches(memory.slub);
+    let system = System {
+        pages: memory.pages,
+        slabs: &slabs,
+        iomem: &memory.iomem,
+        events: &memory.events,
+        others: Others {
+            // To the last byte, as Linux counts it.
+            vmalloc_total_kib: (VMALLOC_END - 1 - VMALLOC) >> 10,
+            percpu: 0,
+            direct_map_kib: PageSize::ALL.map(|size| memory.direct_map.kb(size)),
+            ..Others::default()
+        },
+    };
+    if file.dump(&system, &mut console::lock()).is_err() {
+        log::warn!("dump: {} could not be written", file.path());
+    }
+}

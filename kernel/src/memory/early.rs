@@ -1,0 +1,115 @@
+//! From the firmware's map to memblock: what is memory, and what of it is taken already.
+//!
+//! ```text
+//! firmware's entries -> e820::Map -> Memblock { memory, reserved }
+//!                                                   | first MiB, kernel image, symbols: for good
+//!                                                   | what the boot loader uses: until we have left its page tables
+//! ```
+//!
+//! # Invariants
+//! - I1: before our own page tables are in use, the boot loader's map all physical memory at the direct map's place.
+//! - I2: the storage of the map is memory that the firmware calls usable and that the boot loader does not use; it is
+//!   reserved in memblock as long as the map is in use.
+
+use core::slice;
+
+use mm::addr::{PhysAddr, PhysRange};
+use mm::arch::Machine;
+use mm::e820::{self, Entry, Kind, Map};
+use mm::memblock::{self, Memblock, Region};
+
+use super::Error;
+use crate::firmware::boot::Boot;
+use crate::image;
+
+/// Slots of memblock's arrays before they grow (Linux: `INIT_MEMBLOCK_REGIONS`).
+const INIT_REGIONS: usize = 128;
+/// The first MiB stays out of the page allocator: firmware's data, and start-up code of other CPUs (Linux:
+/// `reserve_real_mode`).
+const LOW_MEMORY: PhysRange = match PhysRange::new(0, 1 << 20) {
+    Some(range) => range,
+    None => unreachable!(),
+};
+
+/// The firmware's map, sanitised, in memory taken from the machine itself so that any number of entries fits.
+#[derive(Debug)]
+pub(super) struct FirmwareMap {
+    pub(super) map: Map<'static>,
+    /// Where its storage is.
+    pub(super) storage: PhysRange,
+}
+
+/// Reads and prints the firmware's map.
+pub(super) fn firmware_map(boot: &Boot) -> Result<FirmwareMap, Error> {
+    // Room for the entries, for what sanitising can make of them, twice, and for the two ranges trimmed below 1 MiB.
+    let slots = 3 * 2 * (boot.firmware_map().count() + 2);
+    let storage = place_for(boot, (slots * size_of::<Entry>()) as u64).ok_or(Error::NoUsableMemory)?;
+    let first = Machine.phys_to_virt(PhysAddr::new(storage.start())).cast::<Entry>();
+    // SAFETY: I2: usable, used by nobody, mapped (I1); page-aligned and large enough.
+    let entries = unsafe {
+        for slot in 0..slots {
+            first.add(slot).write(Entry::EMPTY);
+        }
+        slice::from_raw_parts_mut(first, slots)
+    };
+    let mut map = Map::new(entries);
+    for raw in boot.firmware_map() {
+        map.add(raw.start, raw.size, Kind::from_raw(raw.kind))?;
+    }
+    map.sanitise()?;
+    map.print_bios_map();
+    map.trim_bios_range()?;
+    map.end_of_ram_pfn();
+    Ok(FirmwareMap { map, storage })
+}
+
+/// Whole pages of `size_bytes` that are usable and not used by the boot loader, as high as possible below 4 GiB, where the
+/// boot loader's page tables map everything.
+fn place_for(boot: &Boot, size_bytes: u64) -> Option<PhysRange> {
+    let size = size_bytes.next_multiple_of(mm::PAGE_SIZE as u64);
+    let fits = |range: PhysRange| {
+        let end = mm::addr::align_down(range.end().min(1 << 32), mm::PAGE_SIZE as u64);
+        let start = end.checked_sub(size)?;
+        (start >= range.start().max(LOW_MEMORY.end())).then(|| PhysRange::new(start, end))?
+    };
+    boot.unused_ranges().filter_map(fits).max_by_key(|range| range.start())
+}
+
+/// The early allocator over the map's usable memory, with all that is taken reserved.
+pub(super) fn memblock(
+    firmware: &FirmwareMap,
+    boot: &Boot,
+    debug: memblock::Debug,
+) -> Result<Memblock<'static>, Error> {
+    let storage = super::take_static(&REGIONS)?;
+    let (memory, reserved) = storage.split_at_mut(INIT_REGIONS);
+    let mut memblock = Memblock::new(memory, reserved);
+    memblock.set_debug(debug);
+    // Before memory is added: nothing of this can be handed out by mistake.
+    memblock.reserve(LOW_MEMORY)?;
+    for range in kept_ranges(boot.ramdisk_phys()).chain(boot.loader_ranges()) {
+        memblock.reserve(range)?;
+    }
+    memblock.reserve(firmware.storage)?;
+    memblock.set_current_limit(DIRECT_MAP_BYTES);
+    // SAFETY: I1: all memory is mapped by the boot loader's tables, later by ours; whatever is in use is reserved.
+    unsafe { memblock.allow_resize(Machine) };
+    memblock.add_usable(&firmware.map)?;
+    Ok(memblock)
+}
+
+/// What the kernel keeps for good of what the boot loader took: the frames of the image, and the symbols.
+pub(super) fn kept_ranges(symbols: Option<PhysRange>) -> impl Iterator<Item = PhysRange> {
+    image::frames().chain(symbols)
+}
+
+const DIRECT_MAP_BYTES: u64 = mm::arch::layout::DIRECT_MAP_END - mm::arch::layout::DIRECT_MAP;
+
+static REGIONS: super::TakeOnce<[Region; 2 * INIT_REGIONS]> =
+    super::TakeOnce::new([Region::EMPTY; 2 * INIT_REGIONS]);
+
+impl From<e820::Error> for Error {
+    fn from(error: e820::Error) -> Self {
+        Self::FirmwareMap(error)
+    }
+}

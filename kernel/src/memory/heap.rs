@@ -1,0 +1,52 @@
+//! Slab caches, and Rust's global allocator over them.
+
+use core::ptr::NonNull;
+
+use mm::arch::Machine;
+use mm::numa::Numa;
+use mm::page_alloc::PageAllocator;
+use mm::slub::heap::KernelHeap;
+use mm::slub::{Config, Slub};
+use mm::stat::CpuEvents;
+use mm::{Gfp, NodeId, Order};
+use spin::Once;
+
+use super::Error;
+
+#[global_allocator]
+static HEAP: KernelHeap = KernelHeap::new();
+
+static SLUB: Once<Slub<'static>> = Once::new();
+
+/// Brings the slab caches and the heap up.
+pub(super) fn init(
+    pages: &'static PageAllocator,
+    numa: &Numa<'static>,
+) -> Result<&'static Slub<'static>, Error> {
+    static PAGES: Once<&'static PageAllocator> = Once::new();
+    let source = PAGES.call_once(|| pages);
+    let nr_cpus = numa.cpu_nodes().len() as u32;
+    let node_of = |cpu| nearest_with_memory(pages, numa.node_of_cpu(cpu));
+    let config =
+        Config { nr_cpus, present_cpus: nr_cpus, nr_nodes: pages.nodes().nr_ids(), node_of: &node_of };
+    let slub = Slub::init(*source, Machine, config)?;
+    let slub = SLUB.call_once(|| slub);
+    HEAP.init(slub);
+    Ok(slub)
+}
+
+/// The node itself, or the first that its allocations fall back to.
+fn nearest_with_memory(pages: &PageAllocator, node: NodeId) -> NodeId {
+    let list = pages.nodes().get(node).map(|n| n.zonelist(mm::node::ZonelistKind::Fallback));
+    list.and_then(|list| list.entries().first().map(|entry| entry.node())).unwrap_or(node)
+}
+
+/// Per-CPU counters of events, on pages of their own.
+pub(super) fn cpu_events(pages: &PageAllocator, nr_cpus: usize) -> Result<CpuEvents, Error> {
+    let layout = CpuEvents::layout(nr_cpus as u32).ok_or(Error::Layout)?;
+    let order = Order::for_size(layout.size()).ok_or(Error::OutOfMemory)?;
+    let (page, _) = pages.alloc_zeroed(Gfp::KERNEL, order)?.into_raw();
+    let at = Machine.phys_to_virt(page.pfn(Machine).phys());
+    // SAFETY: a block of ours of at least that size, page-aligned, never given back.
+    Ok(unsafe { CpuEvents::new(NonNull::new(at).ok_or(Error::Layout)?, nr_cpus as u32) })
+}

@@ -1,0 +1,151 @@
+//! The kernel's own page tables: the direct map, the kernel image, and nothing else.
+//!
+//! ```text
+//! direct map     RAM and the first MiB    RW NX   1 GiB / 2 MiB / 4 KiB pages
+//! vmalloc        empty                            root entries present, so that every address space shares them
+//! vmemmap        filled by `sparse`
+//! kernel image   text R X, rodata R NX, data RW NX; a hole below each stack
+//! ```
+//!
+//! # Invariants
+//! - I1: the tables come from memblock and live as long as the machine.
+//! - I2: nothing is mapped both writable and executable, and nothing below the kernel's half.
+
+use mm::addr::{PhysAddr, PhysRange, VirtAddr};
+use mm::arch::{Machine, layout};
+use mm::memblock::{Memblock, OnNode, Region, Request};
+use mm::pgtable::{Level, OutOfMemory, PageCounts, PageSize, PageTable, TableSource, VirtRange};
+use mm::{PAGE_SIZE, Pfn};
+
+use super::{Error, early};
+use crate::cpu::paging;
+use crate::firmware::{boot::Boot, translate};
+use crate::{debug::stacks, image};
+
+/// Page tables taken from memblock.
+#[derive(Debug)]
+pub(super) struct EarlyTables<'m, 'a> {
+    pub(super) memblock: &'m mut Memblock<'a>,
+}
+
+// SAFETY: memblock gives each range out once, below its limit, where everything is mapped; it is zeroed.
+unsafe impl TableSource for EarlyTables<'_, '_> {
+    fn alloc_table(&mut self, _level: Level) -> Result<Pfn, OutOfMemory> {
+        let range = self.memblock.alloc_zeroed(Request::pages(1)).map_err(|_| OutOfMemory)?;
+        Ok(Pfn::containing(PhysAddr::new(range.start())))
+    }
+
+    unsafe fn free_table(&mut self, pfn: Pfn) {
+        let range = PhysRange::from_size(pfn.byte(), PAGE_SIZE as u64);
+        if range.is_none_or(|range| self.memblock.free(range).is_err()) {
+            log::warn!("page table at pfn {pfn:#x} could not be given back");
+        }
+    }
+}
+
+/// The kernel's tree, and what the direct map took.
+#[derive(Debug)]
+pub(super) struct KernelMap {
+    pub(super) tree: PageTable,
+    pub(super) direct: PageCounts,
+}
+
+/// Builds the kernel's page tables (Linux: `init_mem_mapping`, and what `head_64.S` prepares).
+pub(super) fn build(memblock: &mut Memblock<'static>, largest: PageSize) -> Result<KernelMap, Error> {
+    let ram = copy_of_ram(memblock)?;
+    let mut tables = EarlyTables { memblock };
+    let mut tree = PageTable::new(Machine, &mut tables)?;
+    let base = VirtAddr::new(layout::DIRECT_MAP);
+    let direct = tree.map_direct(base, ram.iter().copied(), largest, &mut tables)?;
+    map_image(&mut tree, &mut tables)?;
+    for (start, end) in [(layout::VMALLOC, layout::VMALLOC_END), (layout::VMEMMAP, layout::VMEMMAP_END)] {
+        let range = VirtRange::from_bounds(start, end).ok_or(Error::Layout)?;
+        tree.populate_root(range, &mut tables)?;
+    }
+    if let Some(range) = memblock.range_of(ram) {
+        memblock.free(range)?;
+    }
+    Ok(KernelMap { tree, direct })
+}
+
+/// Memblock's memory, copied: tables are taken from memblock while the ranges are walked.
+fn copy_of_ram(memblock: &mut Memblock<'static>) -> Result<&'static mut [PhysRange], Error> {
+    let nr = memblock.memory().len();
+    let ram = memblock.alloc_slice(nr, Region::EMPTY.range, OnNode::Any)?;
+    for (copy, region) in ram.iter_mut().zip(memblock.memory()) {
+        *copy = region.range;
+    }
+    Ok(ram)
+}
+
+/// Maps the image's sections where they are linked to the frames that the boot loader put them in.
+fn map_image(tree: &mut PageTable, tables: &mut EarlyTables<'_, '_>) -> Result<(), Error> {
+    for (section, prot) in image::sections() {
+        for (page, phys) in translate::pages(section) {
+            if stacks::is_guard_page(page.as_u64()) {
+                continue;
+            }
+            let range = VirtRange::new(page, PAGE_SIZE as u64).ok_or(Error::Layout)?;
+            tree.map_range(range, phys, prot, PageSize::Size4K, tables)?;
+        }
+    }
+    Ok(())
+}
+
+/// Leaves the boot loader's page tables for our own.
+///
+/// # Safety
+/// The stack in use is part of the kernel image, and nothing outside image, direct map and vmemmap is used afterwards.
+pub(super) unsafe fn activate(tree: &PageTable) {
+    // SAFETY: the tree maps the image as it is mapped now, less what the caller promises not to use.
+    unsafe { paging::set_root(tree.root_pfn()) };
+}
+
+/// The ranges that the boot loader used, copied: its own list is not mapped any more after [`activate`].
+pub(super) fn copy_of_loader_ranges(
+    memblock: &mut Memblock<'static>,
+    boot: &Boot,
+) -> Result<&'static mut [PhysRange], Error> {
+    let nr = boot.loader_ranges().count();
+    let ranges = memblock.alloc_slice(nr, Region::EMPTY.range, OnNode::Any)?;
+    for (copy, range) in ranges.iter_mut().zip(boot.loader_ranges()) {
+        *copy = range;
+    }
+    Ok(ranges)
+}
+
+/// Gives the memory back that the boot loader used, but for what the kernel keeps of it: its own image, the symbols.
+/// Only after [`activate`]. Returns how many bytes that is.
+pub(super) fn give_back_loader_memory(
+    memblock: &mut Memblock<'static>,
+    loader: &'static mut [PhysRange],
+    symbols: Option<PhysRange>,
+) -> Result<u64, Error> {
+    let before = memblock.reserved_bytes();
+    for &range in &*loader {
+        memblock.free(range)?;
+    }
+    for range in early::kept_ranges(symbols) {
+        memblock.reserve(range)?;
+    }
+    if let Some(range) = memblock.range_of(loader) {
+        memblock.free(range)?;
+    }
+    Ok(before.saturating_sub(memblock.reserved_bytes()))
+}
+
+/// Checks I2 over the whole tree, and that nothing is mapped below the kernel's half.
+pub fn check(tree: &PageTable, user: &[VirtRange]) -> Result<(), Error> {
+    let report = tree.check_wx().map_err(Error::WritableAndExecutable)?;
+    tree.check_user_half(user).map_err(Error::Stray)?;
+    log::info!(
+        "x86/mm: Checked W+X mappings: passed, no W+X pages found ({} kB mapped, {} kB executable).",
+        kb(&report.mapped),
+        kb(&report.executable)
+    );
+    Ok(())
+}
+
+fn kb(counts: &PageCounts) -> u64 {
+    PageSize::ALL.iter().map(|&size| counts.kb(size)).sum()
+}
