@@ -20,6 +20,7 @@
 //! # Invariants
 //! - I1: the linker script gathers the [`KTest`]s between `__ktests_start` and `__ktests_end`.
 //! - I2: `RUNNING` is null or the test that the runner is in.
+//! - I3: `FIRST`, `LAST` and every `next` are null or a registered test; each wanted test is in the list once.
 
 use core::fmt::{self, Write};
 use core::ptr;
@@ -44,12 +45,14 @@ pub struct KTest {
     pub run: fn(),
     /// Whether the host asked for it.
     wanted: AtomicBool,
+    /// The test that the host wants after it.
+    next: AtomicPtr<KTest>,
 }
 
 impl KTest {
     /// A test that was not asked for yet.
     pub const fn new(name: &'static str, machines: &'static str, run: fn()) -> Self {
-        Self { name, machines, run, wanted: AtomicBool::new(false) }
+        Self { name, machines, run, wanted: AtomicBool::new(false), next: AtomicPtr::new(ptr::null_mut()) }
     }
 }
 
@@ -114,6 +117,10 @@ unsafe extern "C" {
     static __ktests_end: u8;
 }
 
+/// The wanted tests, linked in the order in which the host named them; so no number of them needs memory.
+static FIRST: AtomicPtr<KTest> = AtomicPtr::new(ptr::null_mut());
+static LAST: AtomicPtr<KTest> = AtomicPtr::new(ptr::null_mut());
+
 static RUNNING: AtomicPtr<KTest> = AtomicPtr::new(ptr::null_mut());
 
 /// All tests of this image.
@@ -124,10 +131,14 @@ pub fn all() -> &'static [KTest] {
     unsafe { core::slice::from_raw_parts(start, count) }
 }
 
-/// Runs the tests that the host asked for, in the order of registration, and ends the run.
+/// Runs the tests that the host asked for, in its order, and ends the run.
 pub fn run(kernel: &Kernel) -> ! {
     select(kernel);
-    for test in all().iter().filter(|test| test.wanted.load(Relaxed)) {
+    let test_at = |link: &AtomicPtr<KTest>| {
+        // SAFETY: I3: null or a static.
+        unsafe { link.load(Relaxed).as_ref() }
+    };
+    for test in core::iter::successors(test_at(&FIRST), |test| test_at(&test.next)) {
         println!("KTEST begin {}", test.name);
         RUNNING.store(ptr::from_ref(test).cast_mut(), Relaxed);
         (test.run)();
@@ -172,9 +183,19 @@ fn want(name: &str) {
     if name.is_empty() {
         return;
     }
-    match all().iter().find(|test| test.name == name) {
-        Some(test) => test.wanted.store(true, Relaxed),
-        None => println!("KTEST fail {name}: no such test in this kernel"),
+    let Some(test) = all().iter().find(|test| test.name == name) else {
+        println!("KTEST fail {name}: no such test in this kernel");
+        return;
+    };
+    if test.wanted.swap(true, Relaxed) {
+        return;
+    }
+    let link = ptr::from_ref(test).cast_mut();
+    let last = LAST.swap(link, Relaxed);
+    // SAFETY: I3: null or a static.
+    match unsafe { last.as_ref() } {
+        Some(last) => last.next.store(link, Relaxed),
+        None => FIRST.store(link, Relaxed),
     }
 }
 

@@ -63,7 +63,8 @@ impl Iterator for Frames {
 
     fn next(&mut self) -> Option<u64> {
         let stack = self.stack.as_ref()?;
-        let whole = self.rbp % 8 == 0 && self.rbp.checked_add(16).is_some_and(|end| end <= stack.range.end);
+        let whole =
+            self.rbp.is_multiple_of(8) && self.rbp.checked_add(16).is_some_and(|end| end <= stack.range.end);
         if self.left == 0 || !whole || !stack.range.contains(&self.rbp) {
             return None;
         }

@@ -16,7 +16,11 @@ const DOUBLE_FAULT: u64 = 8;
 
 /// Reports the exception in `frame` (a page fault at `address`, if so) and ends the run with failure.
 pub fn die(frame: &TrapFrame, address: Option<u64>) -> ! {
-    let _report = panic::enter(format_args!("{}", Name(frame.vector)));
+    let at = symbols::Symbolic(frame.rip);
+    let _report = match address {
+        Some(address) => panic::enter(format_args!("page fault for address {address:016x} at {at}")),
+        None => panic::enter(format_args!("{} at {at}", Name(frame.vector))),
+    };
     match address {
         Some(address) => page_fault_header(frame, address),
         None if frame.vector == DOUBLE_FAULT => double_fault_header(frame),
