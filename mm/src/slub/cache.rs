@@ -25,11 +25,10 @@ use super::node::SlabNode;
 use super::pages::PageSource;
 use super::params::{CacheFlags, Error};
 use super::report::{Misuse, bug};
-use super::slab::{Slab, head_of};
+use super::slab::{Slab, slab_of};
 use crate::arch::{IrqGuard, Machine};
 use crate::gfp::Gfp;
 use crate::id::{CpuId, NodeId};
-use crate::page::PagePtr;
 use crate::percpu::PerCpu;
 
 /// A cache of objects (Linux: `struct kmem_cache`).
@@ -238,7 +237,11 @@ impl<'a> Cache<'a> {
     pub unsafe fn free(&self, object: NonNull<u8>) {
         if self.several_nodes || cfg!(debug_assertions) {
             // SAFETY: the caller's object, so its page is in use.
-            unsafe { self.free_in(head_of(self.machine, object), object) };
+            match unsafe { slab_of(self.machine, object) } {
+                // SAFETY: the caller's object.
+                Ok(slab) => unsafe { self.free_in(slab, object) },
+                Err(head) => bug(self.name, Misuse::NotSlab, object.as_ptr(), head),
+            }
         } else {
             self.stash(object);
         }
@@ -247,13 +250,13 @@ impl<'a> Cache<'a> {
     /// As [`free`](Self::free), the object's slab being known.
     ///
     /// # Safety
-    /// As [`free`](Self::free); `head` is the head page of the object's block.
+    /// As [`free`](Self::free); `slab` is the object's.
     #[inline(always)]
-    pub(super) unsafe fn free_in(&self, head: PagePtr, object: NonNull<u8>) {
+    pub(super) unsafe fn free_in(&self, slab: Slab, object: NonNull<u8>) {
         if cfg!(debug_assertions) {
-            self.check_freed(head, object);
+            self.check_freed(slab, object);
         }
-        if self.several_nodes && !self.is_local(head) {
+        if self.several_nodes && !self.is_local(slab) {
             return self.put_back(object);
         }
         self.stash(object);
@@ -264,24 +267,25 @@ impl<'a> Cache<'a> {
     fn stash(&self, object: NonNull<u8>) {
         let irq = IrqGuard::new();
         // SAFETY: the closure does not come back to the magazines; the object was given to us (M2).
-        if !unsafe { self.magazines.with(&irq, |m| m.push(object)) } {
-            self.free_slow(&irq, object);
+        let stashed = unsafe { self.magazines.with(&irq, |m| m.push(object)) };
+        drop(irq);
+        if !stashed {
+            self.free_slow(object);
         }
     }
 
-    /// Whether this CPU may keep objects of that page. A CPU change right after does no harm but to locality.
-    fn is_local(&self, head: PagePtr) -> bool {
+    /// Whether this CPU may keep objects of that slab. A CPU change right after does no harm but to locality.
+    fn is_local(&self, slab: Slab) -> bool {
         // SAFETY: the closure does not come back to the magazines.
-        unsafe { self.magazines.with(&IrqGuard::new(), |m| m.node() == head.node()) }
+        unsafe { self.magazines.with(&IrqGuard::new(), |m| m.node() == slab.head().node()) }
     }
 
     /// Finds misuse before the object is in the magazine.
-    fn check_freed(&self, head: PagePtr, object: NonNull<u8>) {
-        let slab = match Slab::from_head(head) {
-            Some(slab) if slab.cache() == self.id() => slab,
-            Some(_) => bug(self.name, Misuse::WrongCache, object.as_ptr(), head),
-            None => bug(self.name, Misuse::NotSlab, object.as_ptr(), head),
-        };
+    fn check_freed(&self, slab: Slab, object: NonNull<u8>) {
+        let head = slab.head();
+        if slab.cache() != self.id() {
+            bug(self.name, Misuse::WrongCache, object.as_ptr(), head);
+        }
         let irq = IrqGuard::new();
         let mut found = false;
         // SAFETY: the closure does not come back to the magazines.

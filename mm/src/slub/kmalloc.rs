@@ -15,7 +15,7 @@ use core::ptr::NonNull;
 use super::cache::CachePtr;
 use super::params::{CacheFlags, CacheParams, Error};
 use super::report::{Misuse, bug};
-use super::slab::{Slab, head_of};
+use super::slab::slab_of;
 use super::{Cache, Slub};
 use crate::gfp::Gfp;
 use crate::id::NodeId;
@@ -107,7 +107,7 @@ const fn index(size: usize) -> usize {
     if size <= 192 {
         SMALL[(size - 1) / 8 % SMALL.len()] as usize
     } else {
-        (usize::BITS - 1 - (size - 1).leading_zeros()) as usize
+        (usize::BITS - 1 - ((size - 1) | 1).leading_zeros()) as usize
     }
 }
 
@@ -137,12 +137,15 @@ pub(super) fn all_params() -> impl Iterator<Item = (Kind, usize, CacheParams<'st
 }
 
 /// The caches by kind and size.
-pub(super) struct Table<'a>([[CachePtr<'a>; NR_SIZES]; Kind::COUNT]);
+pub(super) struct Table<'a>([[CachePtr<'a>; ROW]; Kind::COUNT]);
+
+/// Places in a row of the table: a power of two, so that an index is bounded by a mask.
+const ROW: usize = NR_SIZES.next_power_of_two();
 
 impl<'a> Table<'a> {
     /// A table with one cache everywhere, until each place is [`set`](Self::set).
     pub(super) const fn new(any: CachePtr<'a>) -> Self {
-        Self([[any; NR_SIZES]; Kind::COUNT])
+        Self([[any; ROW]; Kind::COUNT])
     }
 
     pub(super) fn set(&mut self, kind: Kind, index: usize, cache: CachePtr<'a>) {
@@ -151,7 +154,7 @@ impl<'a> Table<'a> {
 
     #[inline(always)]
     fn get(&self, kind: Kind, size: usize) -> CachePtr<'a> {
-        self.0[kind as usize][index(size) % NR_SIZES]
+        self.0[kind as usize][index(size) % ROW]
     }
 }
 
@@ -228,10 +231,9 @@ impl<'a> Slub<'a> {
         }
         // SAFETY: the caller's memory, so its page is in use; an object of the slab's cache.
         unsafe {
-            let head = head_of(self.machine, pointer);
-            match Slab::from_head(head) {
-                Some(slab) => CachePtr::<'a>::of(slab).free_in(head, pointer),
-                None => self.kfree_large(head, pointer),
+            match slab_of(self.machine, pointer) {
+                Ok(slab) => CachePtr::<'a>::of(slab).free_in(slab, pointer),
+                Err(head) => self.kfree_large(head, pointer),
             }
         }
     }
@@ -273,10 +275,9 @@ impl<'a> Slub<'a> {
         }
         // SAFETY: the caller's memory, so its page is in use, and its cache lives.
         unsafe {
-            let head = head_of(self.machine, pointer);
-            match Slab::from_head(head) {
-                Some(slab) => usable(&CachePtr::of(slab)),
-                None => self.large_order(head, pointer).size_bytes(),
+            match slab_of(self.machine, pointer) {
+                Ok(slab) => usable(&CachePtr::of(slab)),
+                Err(head) => self.large_order(head, pointer).size_bytes(),
             }
         }
     }

@@ -21,7 +21,7 @@
 //! - U2: the caches of caches, of nodes and of `kmalloc` are never destroyed.
 //!
 //! # Locking
-//! [`Level::SlabCaches`] protects the list of caches; under it a node's lock may be taken. Nothing is allocated under either.
+//! [`Level::SlabCaches`](crate::sync::Level) protects the list of caches; under it a node's lock may be taken. Nothing is allocated under either.
 //!
 //! # Not here
 //! Pages (`page_alloc`). Reclaim calls [`Slub::shrink_all`] when it comes.

@@ -134,7 +134,7 @@ impl NodeLists {
         };
         self.counts.nr_slabs += 1;
         self.counts.nr_partial += 1;
-        self.counts.nr_objects += state.objects as u64;
+        self.counts.nr_objects += state.objects() as u64;
         self.counts.nr_free += state.free() as u64;
     }
 
@@ -158,7 +158,7 @@ impl NodeLists {
             slab.put(geometry, object)
         };
         self.counts.nr_free += 1;
-        if after.place == Place::Full {
+        if after.place() == Place::Full {
             // SAFETY: on the full list by its place (N1).
             unsafe {
                 self.full.remove(slab.head());
@@ -167,7 +167,7 @@ impl NodeLists {
             }
             self.counts.nr_partial += 1;
         }
-        if after.inuse == 0 && self.counts.nr_partial >= geometry.min_partial as u64 {
+        if after.inuse() == 0 && self.counts.nr_partial >= geometry.min_partial as u64 {
             // SAFETY: on the partial list, and without objects in use.
             unsafe { self.take_off(slab, after, empty) };
         }
@@ -186,16 +186,16 @@ impl NodeLists {
         slab: Slab,
         object: NonNull<u8>,
     ) -> Result<(), Misuse> {
+        let number = slab.number(machine, geometry, object).ok_or(Misuse::NotAnObject)?;
         // SAFETY: the caller holds the lock (S2).
-        let (number, state) = unsafe { (slab.number(machine, geometry, object), slab.state()) };
-        let number = number.ok_or(Misuse::NotAnObject)?;
-        if state.inuse == 0 || number >= state.fresh {
+        let state = unsafe { slab.state() };
+        if state.inuse() == 0 || number >= state.fresh() as usize {
             return Err(Misuse::NotInUse);
         }
         if cfg!(debug_assertions) {
             let mut found = false;
             // SAFETY: as above. A broken chain is `validate`'s to report.
-            let _ = unsafe { slab.chain(machine, geometry, |nr| found |= nr == number) };
+            let _ = unsafe { slab.chain(machine, geometry, |nr| found |= nr as usize == number) };
             if found {
                 return Err(Misuse::AlreadyFree);
             }
@@ -212,7 +212,7 @@ impl NodeLists {
             // SAFETY: on our partial list, and the lock is held (S2).
             unsafe {
                 let state = slab.state();
-                if state.inuse == 0 {
+                if state.inuse() == 0 {
                     self.take_off(slab, state, empty);
                 } else {
                     self.partial.remove(head);
@@ -232,8 +232,8 @@ impl NodeLists {
         }
         self.counts.nr_slabs -= 1;
         self.counts.nr_partial -= 1;
-        self.counts.nr_objects -= state.objects as u64;
-        self.counts.nr_free -= state.objects as u64;
+        self.counts.nr_objects -= state.objects() as u64;
+        self.counts.nr_free -= state.objects() as u64;
         empty.push(slab);
     }
 
@@ -261,10 +261,10 @@ impl NodeLists {
                 // SAFETY: on our list, and the lock is held (S2).
                 let state = unsafe { validate_slab(slab, machine, geometry) };
                 assert_eq!(slab.cache(), cache, "cache of {slab:?}");
-                assert_eq!((state.place, state.free() == 0), (place, place == Place::Full), "{slab:?}");
+                assert_eq!((state.place(), state.free() == 0), (place, place == Place::Full), "{slab:?}");
                 counts.nr_slabs += 1;
                 counts.nr_partial += (place == Place::Partial) as u64;
-                counts.nr_objects += state.objects as u64;
+                counts.nr_objects += state.objects() as u64;
                 counts.nr_free += state.free() as u64;
             }
         }
@@ -277,18 +277,18 @@ impl NodeLists {
 unsafe fn validate_slab(slab: Slab, machine: Machine, geometry: &Geometry) -> State {
     // SAFETY: the caller's (S2).
     let state = unsafe { slab.state() };
-    assert_eq!(state.objects as usize, geometry.objects(state.order), "objects of {slab:?}");
-    assert!(state.inuse <= state.fresh && state.fresh <= state.objects, "{state:?}");
+    assert_eq!(state.objects() as usize, geometry.objects(state.order()), "objects of {slab:?}");
+    assert!(state.inuse() <= state.fresh() && state.fresh() <= state.objects(), "{state:?}");
     let mut nr = 0;
     // A chain that ends after so many objects has none of them twice.
     // SAFETY: the caller's (S2).
     let chain = unsafe {
         slab.chain(machine, geometry, |number| {
-            assert!(number < state.fresh, "object {number} is free and was never handed out");
+            assert!(number < state.fresh(), "object {number} is free and was never handed out");
             nr += 1;
         })
     };
     assert_eq!(chain, Ok(()), "chain of {slab:?}");
-    assert_eq!(nr, state.fresh - state.inuse, "returned objects of {slab:?}");
+    assert_eq!(nr, state.fresh() - state.inuse(), "returned objects of {slab:?}");
     state
 }

@@ -20,6 +20,7 @@
 //! - S3: the chain of word 3 has `fresh - inuse` objects, all below `fresh`, and nobody else uses them.
 //!   `inuse <= fresh <= objects`, and the block holds `objects` objects of the cache's size.
 
+use core::fmt;
 use core::ptr::NonNull;
 
 use super::geometry::Geometry;
@@ -45,49 +46,66 @@ pub(super) enum Place {
     Full = 2,
 }
 
-/// Word 4.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct State {
-    pub(super) objects: u16,
-    pub(super) inuse: u16,
-    pub(super) fresh: u16,
-    pub(super) order: Order,
-    pub(super) place: Place,
-}
+/// Word 4: the counters, kept as one word so that a change costs one addition.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct State(u64);
 
 impl State {
-    #[inline(always)]
-    const fn to_bits(self) -> u64 {
-        (self.objects as u64) << 48
-            | (self.inuse as u64) << 32
-            | (self.fresh as u64) << 16
-            | (self.order.get() as u64) << 8
-            | self.place as u64
+    const ONE_IN_USE: u64 = 1 << 32;
+    const ONE_FRESH: u64 = 1 << 16;
+    const PLACE: u64 = 0xff;
+
+    const fn new(objects: u16, order: Order) -> Self {
+        Self((objects as u64) << 48 | (order.get() as u64) << 8 | Place::Owned as u64)
     }
 
+    /// Objects in the slab.
     #[inline(always)]
-    const fn from_bits(bits: u64) -> Self {
-        let order = match Order::new((bits >> 8) as u8) {
-            Some(order) => order,
-            None => Order::ZERO,
-        };
-        let place = match bits as u8 {
-            1 => Place::Partial,
-            2 => Place::Full,
-            _ => Place::Owned,
-        };
-        Self {
-            objects: (bits >> 48) as u16,
-            inuse: (bits >> 32) as u16,
-            fresh: (bits >> 16) as u16,
-            order,
-            place,
-        }
+    pub(super) const fn objects(self) -> u16 {
+        (self.0 >> 48) as u16
+    }
+
+    /// Objects that are not free.
+    #[inline(always)]
+    pub(super) const fn inuse(self) -> u16 {
+        (self.0 >> 32) as u16
+    }
+
+    /// Objects that were handed out at least once.
+    #[inline(always)]
+    pub(super) const fn fresh(self) -> u16 {
+        (self.0 >> 16) as u16
     }
 
     /// Objects that can be taken.
+    #[inline(always)]
     pub(super) const fn free(self) -> u16 {
-        self.objects - self.inuse
+        self.objects() - self.inuse()
+    }
+
+    /// The slab's size.
+    pub(super) const fn order(self) -> Order {
+        match Order::new((self.0 >> 8) as u8) {
+            Some(order) => order,
+            None => Order::ZERO,
+        }
+    }
+
+    /// The list that it is on.
+    #[inline(always)]
+    pub(super) const fn place(self) -> Place {
+        match self.0 & Self::PLACE {
+            1 => Place::Partial,
+            2 => Place::Full,
+            _ => Place::Owned,
+        }
+    }
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (objects, inuse, fresh) = (self.objects(), self.inuse(), self.fresh());
+        write!(f, "{:?}, {objects} objects, {inuse} in use, {fresh} fresh", self.place())
     }
 }
 
@@ -95,27 +113,31 @@ impl State {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Slab(PagePtr);
 
-/// The first page of the block that `object` lies in: itself, or what its tail page says.
+/// The slab that `object` lies in, by its own page or what its tail page says; `Err` with the first page of its block
+/// when that is no slab.
 ///
 /// # Safety
 /// `object` lies in a block in use that came from a page source.
 #[inline(always)]
-pub(super) unsafe fn head_of(machine: Machine, object: NonNull<u8>) -> PagePtr {
+pub(super) unsafe fn slab_of(machine: Machine, object: NonNull<u8>) -> Result<Slab, PagePtr> {
     let pfn = Pfn::containing(machine.virt_to_phys(object.as_ptr()));
     // SAFETY: the direct map leads to frames with a struct page, and this one is in use.
     let page = unsafe { PagePtr::new(machine, pfn) };
-    if page.flags().intersects(PageFlags::SLAB.union(PageFlags::HEAD)) {
-        return page;
+    let flags = page.flags();
+    if flags.contains(PageFlags::SLAB) {
+        return Ok(Slab(page));
     }
-    // SAFETY: neither a slab's head nor another's: word 0 is a list link of nobody, but that of a tail page, or of a
-    // single page, whose owner is the caller.
-    match unsafe { page.word(0) } {
+    if flags.contains(PageFlags::HEAD) {
+        return Err(page);
+    }
+    // SAFETY: no head page: word 0 is a tail page's, which does not change, or that of a single page of the caller's.
+    let word = unsafe { page.word(0) };
+    let head = match NonNull::new((word & !1) as *mut Page) {
         // SAFETY: a tail page's word is its head, of the same block.
-        tail if tail & 1 != 0 => unsafe {
-            PagePtr::from_raw(NonNull::new_unchecked((tail - 1) as *mut Page))
-        },
+        Some(head) if word & 1 != 0 => unsafe { PagePtr::from_raw(head) },
         _ => page,
-    }
+    };
+    Slab::from_head(head).ok_or(head)
 }
 
 impl Slab {
@@ -125,12 +147,12 @@ impl Slab {
     /// The block of `order` is the caller's, holds at least one object of that geometry, and `cache` lives longer (S1).
     pub(super) unsafe fn make(head: PagePtr, order: Order, cache: NonNull<()>, geometry: &Geometry) -> Self {
         let objects = geometry.objects(order) as u16;
-        let state = State { objects, inuse: 0, fresh: 0, order, place: Place::Owned };
+        let state = State::new(objects, order);
         // SAFETY: the caller's own page.
         unsafe {
             head.set_word(CACHE, cache.as_ptr() as u64);
             head.set_word(CHAIN, 0);
-            head.set_word(STATE, state.to_bits());
+            head.set_word(STATE, state.0);
         }
         head.set_flags_owned(PageFlags::SLAB);
         Self(head)
@@ -143,9 +165,9 @@ impl Slab {
     pub(super) unsafe fn unmake(self) -> (PagePtr, Order) {
         // SAFETY: the caller's own (S2).
         let state = unsafe { self.state() };
-        debug_assert!(state.inuse == 0 && state.place == Place::Owned);
+        debug_assert!(state.inuse() == 0 && state.place() == Place::Owned);
         self.0.clear_flags_owned(PageFlags::SLAB);
-        (self.0, state.order)
+        (self.0, state.order())
     }
 
     /// The slab whose head page this is, `None` when it is not a slab's.
@@ -179,21 +201,10 @@ impl Slab {
         VirtAddr::from_ptr(self.base(machine).as_ptr())
     }
 
-    /// The number of the object at `object`; `None` when none starts there.
-    ///
-    /// # Safety
-    /// The slab is the caller's (S2).
-    #[inline]
-    pub(super) unsafe fn number(
-        self,
-        machine: Machine,
-        geometry: &Geometry,
-        object: NonNull<u8>,
-    ) -> Option<u16> {
-        let offset = (object.as_ptr() as usize).wrapping_sub(self.base(machine).as_ptr() as usize);
-        let nr = geometry.object_at(offset)?;
-        // SAFETY: the caller's (S2).
-        (nr < unsafe { self.state() }.objects as usize).then_some(nr as u16)
+    /// The number of the object at `object`; `None` when none starts there. It may be above that of the last object.
+    #[inline(always)]
+    pub(super) fn number(self, machine: Machine, geometry: &Geometry, object: NonNull<u8>) -> Option<usize> {
+        geometry.object_at((object.as_ptr() as usize).wrapping_sub(self.base(machine).as_ptr() as usize))
     }
 
     /// The counters.
@@ -203,13 +214,13 @@ impl Slab {
     #[inline(always)]
     pub(super) unsafe fn state(self) -> State {
         // SAFETY: the caller's (S2).
-        State::from_bits(unsafe { self.0.word(STATE) })
+        State(unsafe { self.0.word(STATE) })
     }
 
     #[inline(always)]
     unsafe fn set_state(self, state: State) {
         // SAFETY: the caller's (S2).
-        unsafe { self.0.set_word(STATE, state.to_bits()) };
+        unsafe { self.0.set_word(STATE, state.0) };
     }
 
     /// Notes the list that the slab is on now.
@@ -219,7 +230,7 @@ impl Slab {
     #[inline]
     pub(super) unsafe fn set_place(self, place: Place) {
         // SAFETY: the caller's (S2).
-        unsafe { self.set_state(State { place, ..self.state() }) };
+        unsafe { self.set_state(State(self.state().0 & !State::PLACE | place as u64)) };
     }
 
     /// Hands up to `want` free objects to `sink`; how many.
@@ -248,9 +259,9 @@ impl Slab {
         }
         // SAFETY: the caller's (S2).
         unsafe { self.0.set_word(CHAIN, chain) };
-        let mut at = self.base(machine).as_ptr().wrapping_add(state.fresh as usize * geometry.size as usize);
-        state.fresh += left as u16;
-        state.inuse += nr as u16;
+        let mut at =
+            self.base(machine).as_ptr().wrapping_add(state.fresh() as usize * geometry.size as usize);
+        state.0 += left as u64 * State::ONE_FRESH + nr as u64 * State::ONE_IN_USE;
         while left != 0 {
             // SAFETY: an object within the block (S3).
             sink(unsafe { NonNull::new_unchecked(at) });
@@ -274,7 +285,8 @@ impl Slab {
             link(geometry, object).write(self.0.word(CHAIN));
             self.0.set_word(CHAIN, object.as_ptr() as u64);
             let state = self.state();
-            let state = State { inuse: state.inuse - 1, ..state };
+            debug_assert!(state.inuse() != 0);
+            let state = State(state.0 - State::ONE_IN_USE);
             self.set_state(state);
             state
         }
@@ -293,10 +305,10 @@ impl Slab {
     ) -> Result<(), BrokenChain> {
         // SAFETY: the caller's (S2).
         let (state, mut next) = unsafe { (self.state(), self.0.word(CHAIN)) };
-        for _ in 0..state.objects {
+        for _ in 0..state.objects() {
             let Some(object) = NonNull::new(next as *mut u8) else { return Ok(()) };
-            // SAFETY: the caller's (S2).
-            let nr = unsafe { self.number(machine, geometry, object) }.ok_or(BrokenChain { link: next })?;
+            let nr = self.number(machine, geometry, object).filter(|&nr| nr < state.objects() as usize);
+            let nr = nr.ok_or(BrokenChain { link: next })? as u16;
             each(nr);
             // SAFETY: an object of this slab, by its number; what is read is checked before it is followed.
             next = unsafe { link(geometry, object).read() };

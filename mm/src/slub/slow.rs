@@ -11,7 +11,7 @@ use super::magazine::Magazine;
 use super::node::{EmptySlabs, NodeLists};
 use super::params::{CacheFlags, Error};
 use super::report::{Misuse, bug};
-use super::slab::{Slab, head_of};
+use super::slab::{Slab, slab_of};
 use crate::arch::IrqGuard;
 use crate::gfp::Gfp;
 use crate::id::NodeId;
@@ -96,11 +96,16 @@ impl Cache<'_> {
     /// without any room, `object` itself goes back.
     #[cold]
     #[inline(never)]
-    pub(super) fn free_slow(&self, irq: &IrqGuard, object: NonNull<u8>) {
-        let mut back = Return::new(self, irq);
+    pub(super) fn free_slow(&self, object: NonNull<u8>) {
+        let irq = IrqGuard::new();
+        let mut back = Return::new(self, &irq);
         // SAFETY: the closure does not come back to the magazines; the object was given to us (M2).
         unsafe {
-            self.magazines.with(irq, |magazine| {
+            self.magazines.with(&irq, |magazine| {
+                if magazine.push(object) {
+                    // An interrupt or a change of CPU has made room.
+                    return;
+                }
                 magazine.take_oldest(magazine.capacity().div_ceil(2), |o| back.put(o));
                 if !magazine.push(object) {
                     back.put(object);
@@ -178,15 +183,16 @@ impl<'c, 'a> Return<'c, 'a> {
     }
 
     /// The object is nobody's any more.
+    #[inline]
     fn put(&mut self, object: NonNull<u8>) {
         let cache = self.cache;
-        // SAFETY: the object was an allocated one's, or is reported below.
-        let head = unsafe { head_of(cache.machine, object) };
-        let slab = match Slab::from_head(head) {
-            Some(slab) if slab.cache() == cache.id() => slab,
-            Some(_) => bug(cache.name, Misuse::WrongCache, object.as_ptr(), head),
-            None => bug(cache.name, Misuse::NotSlab, object.as_ptr(), head),
+        // SAFETY: an allocated object's page is in use; anything else is reported as far as it shows.
+        let slab = match unsafe { slab_of(cache.machine, object) } {
+            Ok(slab) if slab.cache() == cache.id() => slab,
+            Ok(slab) => bug(cache.name, Misuse::WrongCache, object.as_ptr(), slab.head()),
+            Err(head) => bug(cache.name, Misuse::NotSlab, object.as_ptr(), head),
         };
+        let head = slab.head();
         let lists = self.lists(head.node());
         // SAFETY: a slab of this cache on that node; nobody uses the object.
         let done = unsafe { lists.0.put(cache.machine, &cache.geometry, slab, object, lists.1) };

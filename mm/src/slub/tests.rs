@@ -110,7 +110,7 @@ impl Drop for Fixture {
         assert_eq!(self.machine.free_pages(), self.free_pages, "free pages at the end and at the start");
         let mut slab_pages = 0;
         self.slub.for_each_cache(|c| slab_pages += (c.num_slabs * c.order.nr_pages()) as i64);
-        assert!((0..=slab_pages).contains(&self.slab_pages()), "slab pages of the node's counters");
+        assert_eq!(self.slab_pages(), slab_pages, "slab pages by the nodes' counters and by the caches");
     }
 }
 

@@ -5,7 +5,7 @@ use core::ptr::NonNull;
 use super::Slub;
 use super::cache::Cache;
 use super::geometry::Geometry;
-use super::slab::{Slab, State, head_of};
+use super::slab::{Slab, State, slab_of};
 use crate::PAGE_SIZE;
 use crate::order::Order;
 
@@ -44,26 +44,20 @@ impl Cache<'_> {
         self.each_stashed(|cpu, object| {
             let object = NonNull::new(object).expect("a magazine holds no null");
             // SAFETY: magazines hold objects, whose pages are in use (M2).
-            let head = unsafe { head_of(self.machine, object) };
-            let slab = Slab::from_head(head).expect("a magazine's object lies in a slab");
+            let slab = unsafe { slab_of(self.machine, object) }.expect("a magazine's object lies in a slab");
             assert_eq!(
                 slab.cache(),
                 self.id(),
                 "cache of {object:p} in {}'s magazine of CPU {cpu}",
                 self.name()
             );
-            let lists = self.node(head.node()).lock();
+            let lists = self.node(slab.head().node()).lock();
             // SAFETY: a slab of this cache on this node, whose lock is held.
-            let (nr, free, state) = unsafe {
-                let nr = slab.number(self.machine, &self.geometry, object);
-                (
-                    nr.expect("a magazine's pointer is an object's start"),
-                    free_objects(self, slab),
-                    slab.state(),
-                )
-            };
+            let (free, state) = unsafe { (free_objects(self, slab), slab.state()) };
             drop(lists);
-            assert!(nr < state.fresh && !free.get(nr), "{object:p} is in a magazine and free in its slab");
+            let nr = slab.number(self.machine, &self.geometry, object);
+            let nr = nr.expect("a magazine's pointer is an object's start") as u16;
+            assert!(nr < state.fresh() && !free.get(nr), "{object:p} is in a magazine and free in its slab");
         });
         self.each_stashed(|cpu, object| {
             let mut times = 0;
@@ -78,7 +72,7 @@ impl Cache<'_> {
         let mut live = 0;
         for node in self.nodes() {
             node.lock().each(|slab, state| {
-                live += state.inuse as u64;
+                live += state.inuse() as u64;
                 // SAFETY: a slab of this cache, whose node's lock is held.
                 unsafe { report_slab(self, slab, state) };
             });
@@ -101,10 +95,10 @@ unsafe fn free_objects(cache: &Cache<'_>, slab: Slab) -> Bits {
 /// # Safety
 /// As [`free_objects`].
 unsafe fn report_slab(cache: &Cache<'_>, slab: Slab, state: State) {
-    if state.inuse == 0 {
+    if state.inuse() == 0 {
         return;
     }
-    let State { objects, inuse, fresh, .. } = state;
+    let (objects, inuse, fresh) = (state.objects(), state.inuse(), state.fresh());
     log::error!("BUG {} (Not tainted): Objects remaining in {0} on __kmem_cache_shutdown()", cache.name());
     log::error!("Slab {:?} objects={objects} used={inuse}", slab.head());
     // SAFETY: the caller's.
