@@ -33,7 +33,7 @@ const WANTED: &str = "opt/strata/ktests";
 /// Longest name of a test.
 const MAX_NAME: usize = 256;
 
-/// A test, as [`ktest!`](crate::ktest) registers it.
+/// A test, as [`ktest!`](crate::ktest!) registers it.
 #[derive(Debug)]
 #[repr(C)]
 pub struct KTest {

@@ -1,5 +1,5 @@
 //! Recomputing what zones keep free and what per-CPU lists hold, over all nodes: after the hand-over, when CPUs come up,
-//! and when a sysctl changes. The formulas are in [`limits`](crate::zone::limits).
+//! and when a sysctl changes. The formulas are in [`limits`].
 //!
 //! ```text
 //! boot:  init_watermarks (square root) -> [huge pages: raise_min_free] -> what the user sets

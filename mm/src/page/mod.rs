@@ -248,11 +248,6 @@ impl Page {
         // SAFETY: nobody else touches the words (I2).
         unsafe { *self.words[index].get() = value }
     }
-
-    /// Address of word `index`, for owners that need atomic access to it (slab counters).
-    pub(crate) fn word_ptr(&self, index: usize) -> *mut u64 {
-        self.words[index].get()
-    }
 }
 
 const fn place(node: NodeId, zone: ZoneIdx) -> u64 {
