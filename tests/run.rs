@@ -50,10 +50,22 @@ fn trials() -> Vec<Trial> {
         let output = play("panic", "", Stdio::null())?;
         output.ends(1)?.prints("a planted assertion")
     });
-    for firmware in ["bios", "uefi"] {
-        trials.push(Trial::test(format!("run::poweroff_ends_with_status_0_on_{firmware}"), move || {
-            let run = strata(&format!("--firmware {firmware} --timeout 240 -- poweroff"))?.ends(0)?;
-            run.prints("Command line: poweroff")
+    for (name, options) in [
+        ("bios", "--firmware bios"),
+        ("uefi", "--firmware uefi"),
+        ("128m", "--memory 128M"),
+        ("6g", "--memory 6G"),
+        ("two_nodes", "--memory 4G --numa 2"),
+        ("icount", "--icount"),
+    ] {
+        let name = format!("run::boot_dumps_its_files_and_powers_off_with_status_0_{name}");
+        trials.push(Trial::test(name, move || {
+            let run = strata(&format!("{options} --timeout 240 -- dump=all poweroff"))?.ends(0)?;
+            for file in ["zoneinfo", "buddyinfo", "slabinfo", "meminfo", "iomem"] {
+                run.prints(&format!("--- begin /proc/{file} ---"))?;
+                run.prints(&format!("--- end /proc/{file} ---"))?;
+            }
+            Ok(())
         }));
     }
     trials
