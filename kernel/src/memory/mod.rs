@@ -341,6 +341,7 @@ impl<T> TakeOnce<T> {
     }
 
     /// The value, the first time.
+    #[expect(clippy::mut_from_ref, reason = "it is handed out once")]
     pub(crate) fn take(&'static self) -> Option<&'static mut T> {
         let first = !self.taken.swap(true, Ordering::Relaxed);
         // SAFETY: only the first caller gets here, once.

@@ -198,9 +198,18 @@ mod tests {
             let (mut list, mut model) = (PageList::new(), VecDeque::new());
             for (op, n) in ops {
                 match op {
-                    // SAFETY (both pushes): the page is one of those on no list.
-                    0 if !free.is_empty() => { let p = free.swap_remove(n % free.len()); unsafe { list.push_front(p) }; model.push_front(p); }
-                    1 if !free.is_empty() => { let p = free.swap_remove(n % free.len()); unsafe { list.push_back(p) }; model.push_back(p); }
+                    0 | 1 if !free.is_empty() => {
+                        let p = free.swap_remove(n % free.len());
+                        if op == 0 {
+                            // SAFETY: the page is one of those on no list.
+                            unsafe { list.push_front(p) };
+                            model.push_front(p);
+                        } else {
+                            // SAFETY: the page is one of those on no list.
+                            unsafe { list.push_back(p) };
+                            model.push_back(p);
+                        }
+                    }
                     2 => { let p = list.pop_front(); prop_assert_eq!(p, model.pop_front()); free.extend(p); }
                     3 => { let p = list.pop_back(); prop_assert_eq!(p, model.pop_back()); free.extend(p); }
                     4 if !model.is_empty() => {
