@@ -5,32 +5,50 @@ use boot::image::{Firmware, Kernel};
 use boot::qemu::Machine;
 use boot::run;
 use std::collections::{BTreeMap, HashMap};
-use std::io::Read;
+use std::io::{Read, Seek};
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
+use std::sync::LazyLock;
 use std::thread;
 use std::time::Duration;
 use wait_timeout::ChildExt;
 
-/// Runs gdb's commands after the script's, and returns what it printed, errors included.
-fn gdb(program: Option<&Path>, commands: &[&str]) -> String {
-    let script = boot::workspace::root().join("kernel/gdb/strata.py");
+/// A boot under gdb takes seconds; a machine that is busy with other things gets more.
+const TIMEOUT: Duration = Duration::from_secs(300);
+
+/// What gdb prints for these commands, without a kernel. Started outside of the repository: nothing may depend on where.
+fn gdb(commands: &[&str]) -> String {
     let mut gdb = Command::new("gdb");
-    // Outside of the repository: nothing may depend on where gdb is started.
-    gdb.current_dir("/").args(["-nx", "-batch"]).args(program).arg("-x").arg(script);
-    if program.is_none() {
-        gdb.env("CARGO_TARGET_DIR", "/nonexistent");
-    }
+    gdb.current_dir("/").env("CARGO_TARGET_DIR", "/nonexistent");
+    gdb.args(["-nx", "-batch", "-x"]).arg(boot::workspace::root().join("kernel/gdb/strata.py"));
+    finish(gdb, commands)
+}
+
+/// Runs the commands after what `gdb` does anyway, and returns what it printed, errors among the rest.
+fn finish(mut gdb: Command, commands: &[&str]) -> String {
     for command in commands {
         gdb.args(["-ex", command]);
     }
-    let Output { stdout, stderr, .. } = gdb.output().expect("gdb is installed by setup.sh");
-    String::from_utf8_lossy(&stdout).into_owned() + &String::from_utf8_lossy(&stderr)
+    // One file for both: errors stay where they belong.
+    let mut output = tempfile::tempfile().unwrap();
+    gdb.stdin(Stdio::null()).stdout(output.try_clone().unwrap()).stderr(output.try_clone().unwrap());
+    let mut child = gdb.spawn().expect("gdb is installed by setup.sh");
+    let ended = child.wait_timeout(TIMEOUT).unwrap().is_some();
+    if !ended {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    let mut bytes = Vec::new();
+    output.rewind().unwrap();
+    output.read_to_end(&mut bytes).unwrap();
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    assert!(ended, "gdb has not ended within {TIMEOUT:?}: {text}");
+    text
 }
 
 #[test]
 fn every_command_is_explained() {
-    let text = gdb(None, &["help mm"]);
+    let text = gdb(&["help mm"]);
     for name in ["nodes", "zones", "free", "page", "slabs", "vmas", "use"] {
         assert!(text.contains(&format!("\nmm {name} -- ")), "mm {name}: {text}");
     }
@@ -38,7 +56,7 @@ fn every_command_is_explained() {
 
 #[test]
 fn without_symbols_the_error_says_what_to_load() {
-    let text = gdb(None, &["mm nodes"]);
+    let text = gdb(&["mm nodes"]);
     assert!(text.contains("no symbol kernel::memory::MEMORY: load the kernel with symbols"), "{text}");
     assert!(text.contains("/nonexistent/strata/strata-kernel does not exist yet"), "{text}");
 }
@@ -50,34 +68,75 @@ fn wrong_arguments_are_refused() {
         ("mm free all", "usage: mm free [blocks]"),
         ("mm nix", "Undefined mm command"),
     ] {
-        let text = gdb(None, &[command]);
+        let text = gdb(&[command]);
         assert!(text.contains(error), "{command}: {text}");
     }
 }
 
-/// What is asked of a stopped boot: at its start, and when it has printed all that it was asked for.
-const STEPS: [&str; 18] = [
+/// What is asked of a stopped boot: at its start, before memory is set up, when the workload's pages are all mapped, and
+/// when everything has been printed. What follows an `echo` is the section of that name.
+const STEPS: &[&str] = &[
     "echo \\n@early\\n",
     "mm nodes",
+    "echo \\n@\\n",
+    "thbreak kernel::memory::init",
+    "continue",
+    "echo \\n@before\\n",
+    "mm nodes",
+    "mm zones",
+    "mm free",
+    "mm slabs",
+    "mm vmas",
+    "mm page 0",
+    "echo \\n@\\n",
+    "thbreak kernel::memory::workload::done",
+    "continue",
+    "echo \\n@mapped vmas\\n",
+    "mm vmas",
+    "echo \\n@mapped nodes\\n",
+    "mm nodes",
+    "echo \\n@mapped slabs\\n",
+    "mm slabs",
+    "echo \\n@mapped pages\\n",
+    "python vmas = gdb.execute('mm vmas', to_string=True).splitlines()",
+    "python gdb.execute('mm page ' + [vma for vma in vmas if 'rw-p' in vma][-1].split()[1])",
+    "mm page phys $cr3",
+    "mm page phys 0x7ffffff000000",
+    "mm page 0x10",
+    "mm page virt 0x10",
+    "echo \\n@\\n",
     "thbreak kernel::exit::success",
     "continue",
+    "echo \\n@vmas\\n",
+    "mm vmas",
     "echo \\n@nodes\\n",
     "mm nodes",
     "echo \\n@zones\\n",
     "mm zones",
     "echo \\n@free\\n",
     "mm free",
+    "echo \\n@blocks\\n",
+    "mm free blocks",
     "echo \\n@slabs\\n",
     "mm slabs",
+    "echo \\n@slab page\\n",
+    "python cache = gdb.execute('mm slabs', to_string=True).splitlines()[-1].split()[-1]",
+    "python gdb.execute('mm page ' + cache)",
     "echo \\n@block\\n",
-    "python block = gdb.execute('mm free blocks', to_string=True).splitlines()[0]; print(block)",
-    "python gdb.execute('mm page ' + block.split()[-1])",
+    "python blocks = gdb.execute('mm free blocks', to_string=True).splitlines()",
+    "python gdb.execute('mm page ' + blocks[-1].split()[-1])",
+    "python gdb.execute(f'mm page {int(blocks[-1].split()[-1], 16) + 1}')",
     "echo \\n@reserved\\n",
     "mm page 0",
+    "mm page phys 0xfff",
+    "mm page 0xffff888000000000",
+    "mm page 0xffffea0000000000",
+    "mm page &kernel::memory::MEMORY",
+    "echo \\n@\\n",
     "kill",
 ];
 
-/// Boots a machine with two nodes, stops it at its start and its end, and returns what gdb and the kernel printed.
+/// Boots a machine with two nodes, stops it at the places of [`STEPS`], and returns what gdb and the kernel printed.
 fn stopped_boot() -> (String, String) {
     let kernel = Kernel::build(Package::Kernel).unwrap();
     let image = kernel.image(Firmware::Bios).unwrap();
@@ -99,46 +158,165 @@ fn stopped_boot() -> (String, String) {
         assert!(child.try_wait().unwrap().is_none(), "QEMU has ended");
         thread::sleep(Duration::from_millis(50));
     }
-    let target = format!("target remote {socket}");
-    let steps: Vec<&str> = [target.as_str()].into_iter().chain(STEPS).collect();
-    let printed = gdb(Some(&kernel.elf), &steps);
+    // The command line that `cargo run -- --gdb` prints, but for the machine that it finds.
+    let mut gdb = Command::new("gdb");
+    gdb.current_dir(boot::workspace::root()).env("STRATA_GDB", socket);
+    gdb.args(["-nx", "-batch", "-x", "kernel/gdb/init.gdb"]).arg(&kernel.elf);
+    let printed = finish(gdb, STEPS);
     if child.wait_timeout(Duration::from_secs(10)).unwrap().is_none() {
         run::end(&mut child).unwrap();
     }
     (printed, console.join().unwrap().unwrap())
 }
 
+/// What gdb and the kernel printed: one boot for all tests.
+fn boot_log() -> &'static (String, String) {
+    static BOOT: LazyLock<(String, String)> = LazyLock::new(stopped_boot);
+    &BOOT
+}
+
 #[test]
-fn gdb_reads_what_the_kernel_prints() {
-    let (printed, console) = stopped_boot();
-    let gdb = sections(&printed);
-    assert!(
-        gdb["early"]
-            .iter()
-            .any(|line| line.contains("not initialised yet") || line.contains("not started yet")),
-        "{printed}"
-    );
+fn commands_before_memory_is_set_up_say_so() {
+    let gdb = sections(&boot_log().0);
+    let early = &gdb["early"];
+    assert!(early.iter().any(|line| line.contains("the kernel has not started yet")), "{early:?}");
+    let before = &gdb["before"];
+    let errors = before.iter().filter(|line| line.contains("not initialised yet: let the kernel run on"));
+    assert_eq!(errors.count(), 6, "{before:?}");
+}
 
-    let kernel = free_of_kernel(&dumped(&console, "/proc/buddyinfo"));
-    assert!(kernel.len() >= 2, "{console}");
-    assert_eq!(free_of_gdb(&gdb["free"]), kernel, "free blocks: {printed}");
+#[test]
+fn vmas_are_the_areas_that_the_workload_lists() {
+    let (printed, console) = boot_log();
+    let gdb = sections(printed);
+    let areas: Vec<String> =
+        console.lines().filter_map(|line| line.split_once("workload: area ")).map(|(_, a)| area(a)).collect();
+    assert!(areas.len() >= 5, "{console}");
+    let vmas: Vec<String> = gdb["mapped vmas"]
+        .iter()
+        .map(|line| record(line))
+        .map(|vma| ["start", "end", "flags"].map(|name| vma[name]).join(" "))
+        .collect();
+    assert_eq!(vmas, areas);
+    assert_eq!(gdb["vmas"], ["no address space is in use at this stop"]);
+}
 
-    let kernel = zones_of_kernel(&dumped(&console, "/proc/zoneinfo"));
+/// `START-END VmFlags(READ | ...)` of the log, as `mm vmas` words it.
+fn area(line: &str) -> String {
+    let (range, flags) = line.trim_end().split_once(" VmFlags(").expect("flags");
+    let (start, end) = range.split_once('-').expect("a range");
+    let flags: Vec<&str> = flags.trim_end_matches(')').split(" | ").collect();
+    let letter = |name, letter| if flags.contains(&name) { letter } else { '-' };
+    let access: String = [letter("READ", 'r'), letter("WRITE", 'w'), letter("EXEC", 'x')].iter().collect();
+    format!("0x{start} 0x{end} {access}{}", if flags.contains(&"SHARED") { 's' } else { 'p' })
+}
+
+#[test]
+fn nodes_and_slabs_add_up_while_the_workload_is_mapped() {
+    let (printed, console) = boot_log();
+    let gdb = sections(printed);
+    let nodes: Vec<_> = gdb["mapped nodes"].iter().map(|line| record(line)).collect();
+    assert_eq!(nodes.len(), 2, "{printed}");
+    let free = format!(" free:{} free_pcp:{}", sum(&nodes, "free"), sum(&nodes, "pcp"));
+    assert!(console.contains(&free), "{free}: {console}");
+
+    let caches: Vec<_> = gdb["mapped slabs"].iter().map(|line| record(line)).collect();
+    let (objects, slabs) = (sum(&caches, "active_objs"), sum(&caches, "slabs"));
+    let all = format!("slab: {} caches, {objects} objects in use, {slabs} slabs", caches.len());
+    assert!(console.contains(&all), "{all}: {console}");
+}
+
+fn sum(records: &[HashMap<&str, &str>], name: &str) -> u64 {
+    records.iter().map(|record| record[name].parse::<u64>().unwrap()).sum()
+}
+
+#[test]
+fn nodes_and_zones_are_those_of_zoneinfo() {
+    let (printed, console) = boot_log();
+    let gdb = sections(printed);
+    let kernel = zones_of_kernel(&dumped(console, "/proc/zoneinfo"));
     let zones: Vec<_> = gdb["zones"].iter().map(|line| record(line)).collect();
     assert_eq!(zones.len(), kernel.len(), "{printed}");
-    for zone in zones {
+    for zone in &zones {
+        let wanted = &kernel[&place(zone)];
         for name in ["free", "boost", "min", "low", "high", "spanned", "present", "managed", "start_pfn"] {
-            let wanted = kernel[&place(&zone)][name].split(',').next().unwrap();
-            assert_eq!(zone[name], wanted, "{name} of {zone:?}");
+            assert_eq!(zone[name], wanted[name].split(',').next().unwrap(), "{name} of {zone:?}");
         }
-        assert_eq!(zone["pcp"], kernel[&place(&zone)]["count"], "{zone:?}");
+        assert_eq!(zone["pcp"], wanted["count"], "{zone:?}");
+        assert_eq!(zone["pcp_batch"], wanted["batch"], "{zone:?}");
+        assert_eq!(format!("({})", zone["protection"].replace(',', ", ")), wanted["protection"], "{zone:?}");
     }
-    let slabinfo = dumped(&console, "/proc/slabinfo");
-    let slabs: Vec<String> = gdb["slabs"].iter().map(|line| slab_line(&record(line))).collect();
+    let nodes: Vec<_> = gdb["nodes"].iter().map(|line| record(line)).collect();
+    assert_eq!(nodes.len(), 2, "{printed}");
+    for node in nodes {
+        for name in ["present", "managed", "free"] {
+            let zones = kernel.iter().filter(|(place, _)| place.0 == node["node"]);
+            let of_zones: u64 = zones.map(|(_, zone)| zone[name].parse::<u64>().unwrap()).sum();
+            assert_eq!(node[name], of_zones.to_string(), "{name} of {node:?}");
+        }
+    }
+}
+
+#[test]
+fn free_blocks_are_those_of_buddyinfo_and_pagetypeinfo() {
+    let (printed, console) = boot_log();
+    let gdb = sections(printed);
+    let kernel = free_of_kernel(&dumped(console, "/proc/buddyinfo"));
+    assert!(kernel.len() >= 3, "{console}");
+    assert_eq!(free_of_gdb(&gdb["free"]), kernel);
+
+    let by_type: Vec<String> = gdb["free"].iter().map(|line| free_line(&record(line))).collect();
+    let pagetypeinfo = dumped(console, "/proc/pagetypeinfo");
+    let of_kernel: Vec<String> = pagetypeinfo.iter().filter_map(|line| pagetypeinfo_line(line)).collect();
+    assert_eq!(by_type, of_kernel);
+    // Following the lists finds as many blocks as they count.
+    let blocks: u64 = kernel.values().flatten().sum();
+    assert_eq!(gdb["blocks"].len() as u64, blocks);
+}
+
+#[test]
+fn slabs_are_those_of_slabinfo() {
+    let (printed, console) = boot_log();
+    let slabinfo = dumped(console, "/proc/slabinfo");
+    let slabs: Vec<String> = sections(printed)["slabs"].iter().map(|line| slab_line(&record(line))).collect();
     let of_kernel: Vec<String> = slabinfo[2..].iter().map(|line| slabinfo_line(line)).collect();
     assert_eq!(slabs, of_kernel);
-    assert!(gdb["block"][1].contains("state free-block"), "{printed}");
-    assert!(gdb["reserved"][0].contains("state reserved"), "{printed}");
+}
+
+#[test]
+fn pages_are_found_by_every_kind_of_address() {
+    let (printed, _) = boot_log();
+    let gdb = sections(printed);
+    let [user, root, absent, frame, unmapped] = gdb["mapped pages"][..] else { panic!("{printed}") };
+    assert!(user.contains(" state allocated ") && user.contains(" refcount 1 "), "{user}");
+    assert!(root.contains(" state page-table "), "{root}");
+    assert!(absent.contains("has no struct Page"), "{absent}");
+    assert!(frame.starts_with("pfn 0x10 phys 0x10000 "), "{frame}");
+    assert_eq!(unmapped, "0x10 is not mapped on this CPU");
+
+    let reserved = &gdb["reserved"];
+    assert!(
+        reserved[0].contains("pfn 0x0 phys 0x0 page 0xffffea0000000000 node 0 zone DMA"),
+        "{reserved:#?}"
+    );
+    assert!(reserved[..4].iter().all(|line| *line == reserved[0]), "{reserved:?}");
+    assert!(
+        reserved.len() == 5 && reserved.iter().all(|line| line.contains(" state reserved ")),
+        "{reserved:?}"
+    );
+    assert!(gdb["slab page"][0].contains(" state slab "), "{}", gdb["slab page"][0]);
+}
+
+#[test]
+fn the_pages_of_a_free_block_name_it() {
+    let (printed, _) = boot_log();
+    let gdb = sections(printed);
+    let block = record(gdb["blocks"].last().expect("a free block"));
+    let [head, order, inside, within] = gdb["block"][..] else { panic!("{printed}") };
+    assert!(head.contains(" state free-block ") && head.contains(" type Buddy "), "{head}");
+    assert_eq!(record(order)["buddy_order"], block["order"]);
+    assert!(inside.contains(" state free "), "{inside}");
+    assert_eq!(record(within)["free_block"], block["pfn"], "{within}");
 }
 
 /// Name, objects in use, objects, size and slabs.
@@ -151,13 +329,27 @@ fn slabinfo_line(line: &str) -> String {
     [words[0], words[1], words[2], words[3], words[words.len() - 2]].join(" ")
 }
 
-/// What gdb printed after each `@name` of [`STEPS`].
+/// Node, zone, type and counts.
+fn free_line(free: &HashMap<&str, &str>) -> String {
+    let nr: Vec<&str> = free["nr"].split(',').collect();
+    [free["node"], free["zone"], free["type"], &nr.join(" ")].join(" ")
+}
+
+fn pagetypeinfo_line(line: &str) -> Option<String> {
+    let (place, rest) = line.split_once(", type")?;
+    let (node, zone) = place.strip_prefix("Node")?.split_once(", zone")?;
+    let words: Vec<&str> = [node.trim(), zone.trim()].into_iter().chain(rest.split_whitespace()).collect();
+    Some(words.join(" "))
+}
+
+/// What gdb printed after each `@name` of [`STEPS`], without empty lines.
 fn sections(text: &str) -> HashMap<&str, Vec<&str>> {
     let mut sections: HashMap<&str, Vec<&str>> = HashMap::new();
     let mut name = "";
     for line in text.lines() {
         match line.strip_prefix('@') {
             Some(new) => name = new,
+            None if line.is_empty() => {}
             None => sections.entry(name).or_default().push(line),
         }
     }
@@ -219,6 +411,7 @@ fn zones_of_kernel(lines: &[&str]) -> BTreeMap<(String, String), HashMap<String,
         let words: Vec<&str> = line.split_whitespace().collect();
         let (name, value) = match words[..] {
             ["pages", "free", value] => ("free", value),
+            ["protection:", ..] => ("protection", line.trim_start().trim_start_matches("protection: ")),
             [name, value] => (name.trim_end_matches(':'), value),
             _ => continue,
         };

@@ -1,6 +1,6 @@
 # What `gdb -x kernel/gdb/init.gdb target/strata/strata-kernel` runs: symbols, the `mm` commands, and the machine that
-# `cargo run -- --gdb` has stopped on port 1234. `source kernel/gdb/strata.py` alone gives the commands without
-# connecting.
+# `cargo run -- --gdb` has stopped on port 1234, or at the address in the environment's STRATA_GDB (`:4321`, a Unix
+# socket). `source kernel/gdb/strata.py` alone gives the commands without connecting.
 set pagination off
 set confirm off
 set print pretty on
@@ -20,6 +20,6 @@ def _strata_script():
     raise gdb.GdbError("strata.py is not beside init.gdb: start gdb in the repository, or give init.gdb with -x")
 
 gdb.execute("source " + _strata_script())
+gdb.execute("target remote " + os.environ.get("STRATA_GDB", ":1234"))
 end
 
-target remote :1234

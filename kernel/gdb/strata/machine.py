@@ -31,7 +31,10 @@ def root():
         value = static(ROOT)
         status = values.raw(value["status"], 1) if value is not None else None
     except gdb.MemoryError:
-        raise gdb.GdbError("the kernel's memory is not mapped on this CPU: the kernel has not started yet")
+        raise gdb.GdbError(
+            "the kernel's memory is not mapped on this CPU: the kernel has not started yet, or only on another CPU"
+            " (`info threads`, `thread 1`)"
+        )
     if value is None:
         raise gdb.GdbError(f"no symbol {ROOT}: load the kernel with symbols (file target/strata/strata-kernel)")
     if status != values.ONCE_COMPLETE:
@@ -56,14 +59,14 @@ def statics(module):
             yield value
 
 
-def structure(type_name):
-    """The machine's one value of that type: in the root, else in another static of the kernel."""
+def structure(type_name, missing=None):
+    """The machine's one value of that type: in the root, else in another static of the kernel; else the error `missing`."""
     found = values.find(root(), type_name)
     if found is None and not Roots.expression:
         places = (values.find(value, type_name) for value in statics("kernel"))
         found = next((value for value in places if value is not None), None)
     if found is None:
-        raise gdb.GdbError(f"there is no {type_name} at this stop")
+        raise gdb.GdbError(missing or f"there is no {type_name} at this stop")
     return found
 
 

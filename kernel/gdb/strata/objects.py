@@ -11,7 +11,8 @@ VM_SHARED = 8
 
 def show_vmas():
     """mm vmas."""
-    root = machine.structure("mm::vma::tree::VmaTree")["root"]
+    tree = machine.structure("mm::vma::tree::VmaTree", "no address space is in use at this stop")
+    root = tree["root"]
     node_type = values.argument_named(root.type, "mm::vma::tree::Node")
     for vma in areas(values.pointer(root), node_type):
         flags = values.number(vma["flags"])

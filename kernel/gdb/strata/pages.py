@@ -146,8 +146,24 @@ def show_page(words):
     )
     if kind in PAGE_TYPES and PAGE_TYPES[kind] == "Buddy":
         record(pfn=f"{pfn:#x}", buddy_order=values.raw(page["words"][2]))
-    if refcount == 0 and first_word & 1:
+    elif refcount == 0 and first_word & 1:
         record(pfn=f"{pfn:#x}", compound_head=f"{memory.pfn_of(first_word - 1):#x}")
+    elif refcount == 0 and kind == NO_TYPE:
+        show_free_block(memory, pfn)
+
+
+def show_free_block(memory, pfn):
+    """The free block that a page lies in, if it does: a block starts at a multiple of its size."""
+    for order in range(1, 11):
+        head = pfn >> order << order
+        if memory.pageblock(head) is None:
+            return
+        page = memory.page(head)
+        if PAGE_TYPES.get(values.number(page["type_or_mapcount"])) == "Buddy":
+            block_order = values.raw(page["words"][2])
+            if head + (1 << block_order) > pfn:
+                record(pfn=f"{pfn:#x}", free_block=f"{head:#x}", order=block_order)
+                return
 
 
 def state(flags, kind, refcount, first_word):

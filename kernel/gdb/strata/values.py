@@ -85,14 +85,14 @@ def bare_name(value_type):
     return (value_type.strip_typedefs().name or "").split("<", 1)[0]
 
 
-def find(value, wanted, depth=10, seen=None):
-    """The first value of type `wanted` (without generic arguments) inside `value`, also behind pointers; or None.
+def find(value, wanted, pointers=4, seen=None):
+    """The first value of type `wanted` (without generic arguments) inside `value`, also behind that many pointers; or None.
 
-    Arrays are not searched, nor what a spin::Once does not have yet."""
+    Arrays are not searched, nor what a spin::Once does not have yet, nor an enum's variants but the one it has."""
     seen = set() if seen is None else seen
     value_type = value.type.strip_typedefs()
     key = (int(value.address) if value.address is not None else None, value_type.name)
-    if depth == 0 or key in seen:
+    if key in seen:
         return None
     seen.add(key)
     name = bare_name(value_type)
@@ -101,22 +101,22 @@ def find(value, wanted, depth=10, seen=None):
     if name == "spin::once::Once" and raw(value["status"], 1) != ONCE_COMPLETE:
         return None
     if value_type.code == POINTER:
-        return find_behind(value, wanted, depth, seen)
+        return find_behind(value, wanted, pointers, seen) if pointers else None
     for field in fields(value_type):
         if field.type.strip_typedefs().code in (STRUCT, UNION, POINTER):
-            found = find(value[field], wanted, depth - 1, seen)
+            found = find(value[field], wanted, pointers, seen)
             if found is not None:
                 return found
     return None
 
 
-def find_behind(pointer_value, wanted, depth, seen):
+def find_behind(pointer_value, wanted, pointers, seen):
     """As find(), in what the pointer leads to; not every pointer leads anywhere."""
     inside = pointer_value.type.strip_typedefs().target().strip_typedefs()
     if inside.code != STRUCT or not inside.sizeof or int(pointer_value) < inside.alignof:
         return None
     try:
-        return find(pointer_value.dereference(), wanted, depth - 1, seen)
+        return find(pointer_value.dereference(), wanted, pointers - 1, seen)
     except gdb.MemoryError:
         return None
 
