@@ -160,7 +160,7 @@ impl NodeMap for Spec {
         ids.map(|n| n.index() + 1).max().unwrap_or(1)
     }
 
-    fn is_online(&self, node: NodeId) -> bool {
+    fn is_possible(&self, node: NodeId) -> bool {
         self.ram.iter().any(|r| r.0 == node) || self.cpu_nodes.contains(&node)
     }
 

@@ -30,8 +30,8 @@ use crate::zone::{self, MovableRequest, NodeRam, Span, Zone, ZoneLimits};
 pub trait NodeMap {
     /// One past the highest node number.
     fn nr_ids(&self) -> usize;
-    /// Whether the node has memory or CPUs.
-    fn is_online(&self, node: NodeId) -> bool;
+    /// Whether the node exists: with memory, with CPUs, or with neither yet (Linux: `N_POSSIBLE`).
+    fn is_possible(&self, node: NodeId) -> bool;
     /// Distance from one node to another, 10 to itself.
     fn distance(&self, from: NodeId, to: NodeId) -> u64;
 }
@@ -44,7 +44,7 @@ impl NodeMap for OneNode {
     fn nr_ids(&self) -> usize {
         1
     }
-    fn is_online(&self, node: NodeId) -> bool {
+    fn is_possible(&self, node: NodeId) -> bool {
         node == NodeId::FIRST
     }
     fn distance(&self, _: NodeId, _: NodeId) -> u64 {
@@ -56,8 +56,8 @@ impl NodeMap for Numa<'_> {
     fn nr_ids(&self) -> usize {
         self.nr_node_ids()
     }
-    fn is_online(&self, node: NodeId) -> bool {
-        self.online().contains(node)
+    fn is_possible(&self, node: NodeId) -> bool {
+        self.possible().contains(node)
     }
     fn distance(&self, from: NodeId, to: NodeId) -> u64 {
         Numa::distance(self, from, to).into()
@@ -71,7 +71,7 @@ pub enum Error {
     Memblock(memblock::Error),
     /// There is no RAM at all.
     NoMemory,
-    /// RAM on a node that is not online, or a node number past the limit.
+    /// RAM on a node that is not possible, or a node number past the limit.
     BadNode(NodeId),
     /// So many CPUs that sizes overflow.
     TooManyCpus,
@@ -113,14 +113,14 @@ impl NodeData {
         map: &impl NodeMap,
     ) -> Result<Self, Error> {
         let len = map.nr_ids();
-        let bad = |n: NodeId| n.index() >= len || n.index() >= MAX_NUMNODES || !map.is_online(n);
+        let bad = |n: NodeId| n.index() >= len || n.index() >= MAX_NUMNODES || !map.is_possible(n);
         if let Some(stray) = ram(memblock).find(|r| bad(r.node)) {
             return Err(Error::BadNode(stray.node));
         }
         let nulls = len.max(1) * size_of::<*mut Node>();
         let table = memblock.alloc_zeroed(Request::new(nulls as u64))?;
         let data = Self { machine, table: at(machine, table).cast(), len };
-        for id in data.ids().filter(|n| map.is_online(*n)) {
+        for id in data.ids().filter(|n| map.is_possible(*n)) {
             let node = data.allocate_node(memblock, id)?;
             data.slot(id).store(node.as_ptr(), Ordering::Relaxed);
         }

@@ -13,7 +13,7 @@ impl NodeMap for Facts {
     fn nr_ids(&self) -> usize {
         self.possible
     }
-    fn is_online(&self, node: NodeId) -> bool {
+    fn is_possible(&self, node: NodeId) -> bool {
         node.index() < self.possible
     }
     fn distance(&self, from: NodeId, to: NodeId) -> u64 {

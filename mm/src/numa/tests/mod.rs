@@ -110,6 +110,18 @@ fn reference_machines_get_linuxs_nodes() {
     }
 }
 
+#[test]
+fn a_node_without_memory_and_running_cpus_is_possible_all_the_same() {
+    let machine = MACHINES.iter().find(|m| m.name == "numa2-memoryless").unwrap();
+    let srat = machine.srat.map(bytes);
+    with_memblock(machine.e820, |memblock, max_pfn| {
+        let tables = Tables { srat: srat.as_deref(), ..Tables::default() };
+        let numa = Numa::init(&tables, Mode::On, &[0], memblock, max_pfn).unwrap();
+        assert_eq!(nodes(numa.online()), [0]);
+        assert!(crate::node::NodeMap::is_possible(&numa, NodeId(1)), "its zonelists lead to node 0");
+    });
+}
+
 fn two_gib(srat: &[u8], slit: Option<&[u8]>) -> (Vec<u16>, Vec<String>) {
     with_memblock(&[(0, (2 << 30) - 1, 1)], |memblock, max_pfn| {
         let tables = Tables { srat: Some(srat), slit, apic_mode: ApicMode::X2Apic };
