@@ -1,8 +1,23 @@
 //! The in-kernel test suites: the kernel with tests in place of its workload.
+//!
+//! ```text
+//! map -> nodes -> pages -> slabs -> tables -> faults      the layers, in the order of boot
+//! smoke, threads, printing                                the machine
+//! planted                                                 failures on purpose
+//! ```
 #![no_std]
 #![no_main]
 
+mod faults;
+mod map;
+mod nodes;
+mod pages;
 mod planted;
+mod printing;
+mod slabs;
 mod smoke;
+mod support;
+mod tables;
+mod threads;
 
 kernel::entry!(kernel::ktest::run);
