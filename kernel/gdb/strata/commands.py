@@ -10,7 +10,7 @@ class Mm(gdb.Command):
 
 mm nodes              nodes: span, pages present, managed and free
 mm zones              zones: watermarks, sizes, per-CPU lists
-mm free [blocks]      free blocks by order and migratetype, or each block
+mm free [blocks|pcp]  free blocks by order and migratetype, or each block, or those on per-CPU lists
 mm page PFN|ADDRESS   what is known of a page frame
 mm slabs              slab caches
 mm vmas               the areas of the current address space
@@ -57,9 +57,12 @@ def without_arguments(name, show):
 
 def free(words):
     """mm free."""
-    if words not in ([], ["blocks"]):
-        raise gdb.GdbError("usage: mm free [blocks]")
-    pages.show_free(blocks=bool(words))
+    if words not in ([], ["blocks"], ["pcp"]):
+        raise gdb.GdbError("usage: mm free [blocks|pcp]")
+    if words == ["pcp"]:
+        pages.show_pcp()
+    else:
+        pages.show_free(blocks=bool(words))
 
 
 def use(words):
@@ -82,10 +85,11 @@ def register():
     )
     command(
         "free",
-        """Free blocks: mm free [blocks].
+        """Free blocks: mm free [blocks|pcp].
 
 A line for each zone and migratetype: `nr` counts the free blocks of orders 0 to 10. Added up over the types they
-are /proc/buddyinfo. With `blocks`, a line for each block, found by following the lists.""",
+are /proc/buddyinfo. With `blocks`, a line for each block, found by following the lists; with `pcp`, for each block on a
+CPU's own lists, which the counts leave out.""",
         free,
     )
     command(
@@ -93,7 +97,8 @@ are /proc/buddyinfo. With `blocks`, a line for each block, found by following th
         """A page frame: mm page PFN | pfn N | phys ADDRESS | virt ADDRESS | ADDRESS.
 
 A small number is a page frame number; other addresses are recognised: the direct map, a struct Page, and whatever
-this CPU's page tables map. Prints the page's state as the table in mm::page names it.""",
+this CPU's page tables map. Prints the page's state, by the table in mm::page, and the free block or compound page that
+it lies in; `tail` is a later page of an allocation that is not compound.""",
         pages.show_page,
     )
     command(

@@ -63,11 +63,24 @@ def structure(type_name, missing=None):
     """The machine's one value of that type: in the root, else in another static of the kernel; else the error `missing`."""
     found = values.find(root(), type_name)
     if found is None and not Roots.expression:
-        places = (values.find(value, type_name) for value in statics("kernel"))
-        found = next((value for value in places if value is not None), None)
+        found = next((value for value in map(find_in(type_name), statics("kernel")) if value is not None), None)
     if found is None:
         raise gdb.GdbError(missing or f"there is no {type_name} at this stop")
     return found
+
+
+def find_in(type_name):
+    """A search for that type in a value; what the compiler has left out of a static has nothing in it."""
+
+    def find(value):
+        try:
+            return values.find(value, type_name)
+        except gdb.MemoryError:
+            raise
+        except gdb.error:
+            return None
+
+    return find
 
 
 class Memory:

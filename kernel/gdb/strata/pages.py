@@ -11,6 +11,8 @@ FLAGS = (
     "LOCKED REFERENCED UPTODATE DIRTY LRU ACTIVE WORKINGSET WAITERS ERROR SLAB OWNER_PRIV_1 ARCH_1 RESERVED PRIVATE "
     "PRIVATE_2 WRITEBACK HEAD MAPPEDTODISK RECLAIM SWAPBACKED UNEVICTABLE MLOCKED HWPOISON"
 ).split()
+# What mm::pcp says: a row of lists for each order up to this one, and for a pageblock's; a list for each type.
+COSTLY_ORDER, PCP_TYPES = 3, 3
 ZONE_NAMES = {"Dma": "DMA", "Dma32": "DMA32"}
 
 
@@ -42,14 +44,33 @@ def zone_free(zone):
     return max(values.signed(zone["vm_stat"]["__0"]["values"][0]), 0)
 
 
-def pcp_counts(zone):
-    """Pages on each CPU's lists."""
+def pcps(zone):
+    """Each CPU's lists."""
     pagesets = zone["pagesets"]
     first = values.target(pagesets["base"])
-    return [
-        values.number(values.find(values.element(first, cpu), "mm::pcp::Pcp")["count"])
-        for cpu in range(values.number(pagesets["nr_cpus"]))
-    ]
+    for cpu in range(values.number(pagesets["nr_cpus"])):
+        yield values.find(values.element(first, cpu), "mm::pcp::Pcp")
+
+
+def pcp_counts(zone):
+    """Pages on each CPU's lists."""
+    return [values.number(pcp["count"]) for pcp in pcps(zone)]
+
+
+def pcp_blocks(zone, memory):
+    """(CPU, type's number, order, first frame) of each block on a CPU's lists."""
+    for cpu, pcp in enumerate(pcps(zone)):
+        # A stop may be inside of a list operation: the count bounds what is followed.
+        pages = values.number(pcp["count"])
+        low, high = pcp["lists"].type.range()
+        for index in range(low, high + 1):
+            row, type_number = divmod(index, PCP_TYPES)
+            order = row if row <= COSTLY_ORDER else machine.PAGEBLOCK_SHIFT
+            address = values.pointer(pcp["lists"][index]["head"])
+            while address and pages > 0:
+                yield cpu, type_number, order, memory.pfn_of(address)
+                pages -= 1 << order
+                address = values.raw(values.at(address, "mm::page::Page")["words"][0])
 
 
 def show_nodes():
@@ -116,6 +137,15 @@ def show_blocks(place, order, page_list):
         address = values.raw(page["words"][0])
 
 
+def show_pcp():
+    """mm free pcp: each block on per-CPU lists."""
+    memory, types = machine.Memory(), values.names("mm::gfp::MigrateType")
+    for number, node in nodes():
+        for name, zone in zones(node):
+            for cpu, type_number, order, pfn in pcp_blocks(zone, memory):
+                record(node=number, zone=name, cpu=cpu, type=types[type_number], order=order, pfn=f"{pfn:#x}")
+
+
 def show_page(words):
     """mm page."""
     memory = machine.Memory()
@@ -128,8 +158,7 @@ def show_page(words):
     kind = values.number(page["type_or_mapcount"])
     mapped = 0 if kind == NO_TYPE or kind in PAGE_TYPES else kind + 1
     zone = values.names("mm::id::ZoneIdx").get(flags >> ZONE_SHIFT & ZONE_MASK, "?")
-    refcount = values.number(page["refcount"])
-    first_word = values.raw(page["words"][0])
+    word, more = state(memory, pfn, page)
     record(
         pfn=f"{pfn:#x}",
         phys=f"{pfn << machine.PAGE_SHIFT:#x}",
@@ -137,49 +166,53 @@ def show_page(words):
         node=flags >> NODE_SHIFT,
         zone=ZONE_NAMES.get(zone, zone),
         pageblock=values.names("mm::gfp::MigrateType").get(block & 7, "?"),
-        state=state(flags, kind, refcount, first_word),
+        state=word,
+        **more,
         flags="|".join(name for bit, name in enumerate(FLAGS) if flags >> bit & 1) or "none",
         type=PAGE_TYPES.get(kind, "none"),
-        refcount=refcount,
+        refcount=values.number(page["refcount"]),
         mapcount=mapped,
         words=",".join(f"{values.raw(page['words'][n]):#x}" for n in range(5)),
     )
-    if kind in PAGE_TYPES and PAGE_TYPES[kind] == "Buddy":
-        record(pfn=f"{pfn:#x}", buddy_order=values.raw(page["words"][2]))
-    elif refcount == 0 and first_word & 1:
-        record(pfn=f"{pfn:#x}", compound_head=f"{memory.pfn_of(first_word - 1):#x}")
-    elif refcount == 0 and kind == NO_TYPE:
-        show_free_block(memory, pfn)
 
 
-def show_free_block(memory, pfn):
-    """The free block that a page lies in, if it does: a block starts at a multiple of its size."""
+def state(memory, pfn, page):
+    """The state of a page in a word, by the table in mm::page, and what belongs to that state."""
+    flags, kind = values.number(page["flags"]), values.number(page["type_or_mapcount"])
+    names = {name for bit, name in enumerate(FLAGS) if flags >> bit & 1}
+    refcount, first_word = values.number(page["refcount"]), values.raw(page["words"][0])
+    if "RESERVED" in names:
+        return "reserved", {}
+    if "SLAB" in names:
+        return "slab", {}
+    if PAGE_TYPES.get(kind) == "Buddy":
+        return "free-block", {"order": values.raw(page["words"][2])}
+    if PAGE_TYPES.get(kind) == "Table":
+        return "page-table", {}
+    if refcount:
+        return "compound-head" if "HEAD" in names else "allocated", {}
+    if first_word & 1:
+        return "compound-tail", {"head": f"{memory.pfn_of(first_word - 1):#x}"}
+    return state_inside(memory, pfn, flags)
+
+
+def state_inside(memory, pfn, flags):
+    """The state of a page without users that heads no free block: what it lies in tells."""
     for order in range(1, 11):
+        # A block starts at a multiple of its size.
         head = pfn >> order << order
         if memory.pageblock(head) is None:
-            return
+            break
         page = memory.page(head)
-        if PAGE_TYPES.get(values.number(page["type_or_mapcount"])) == "Buddy":
-            block_order = values.raw(page["words"][2])
-            if head + (1 << block_order) > pfn:
-                record(pfn=f"{pfn:#x}", free_block=f"{head:#x}", order=block_order)
-                return
-
-
-def state(flags, kind, refcount, first_word):
-    """The state of a page in a word, by the table in mm::page."""
-    names = {name for bit, name in enumerate(FLAGS) if flags >> bit & 1}
-    if "RESERVED" in names:
-        return "reserved"
-    if "SLAB" in names:
-        return "slab"
-    if PAGE_TYPES.get(kind) == "Buddy":
-        return "free-block"
-    if PAGE_TYPES.get(kind) == "Table":
-        return "page-table"
-    if refcount == 0:
-        return "compound-tail" if first_word & 1 else "free"
-    return "compound-head" if "HEAD" in names else "allocated"
+        block_order = values.raw(page["words"][2])
+        if PAGE_TYPES.get(values.number(page["type_or_mapcount"])) == "Buddy" and pfn < head + (1 << block_order):
+            return "free", {"block": f"{head:#x}", "order": block_order}
+    zone = dict(nodes())[flags >> NODE_SHIFT]["zones"][flags >> ZONE_SHIFT & ZONE_MASK]
+    for cpu, _, order, head in pcp_blocks(zone, memory):
+        if head <= pfn < head + (1 << order):
+            return "free-pcp", {"cpu": cpu, "block": f"{head:#x}", "order": order}
+    # Of an allocation that is not compound only the first page is counted.
+    return "tail", {}
 
 
 def record(**values_by_name):
