@@ -11,8 +11,8 @@ FLAGS = (
     "LOCKED REFERENCED UPTODATE DIRTY LRU ACTIVE WORKINGSET WAITERS ERROR SLAB OWNER_PRIV_1 ARCH_1 RESERVED PRIVATE "
     "PRIVATE_2 WRITEBACK HEAD MAPPEDTODISK RECLAIM SWAPBACKED UNEVICTABLE MLOCKED HWPOISON"
 ).split()
-# What mm::pcp says: a row of lists for each order up to this one, and for a pageblock's; a list for each type.
-COSTLY_ORDER, PCP_TYPES = 3, 3
+# What mm::pcp says: a row of lists for each order up to this one, and for a pageblock's.
+COSTLY_ORDER = 3
 ZONE_NAMES = {"Dma": "DMA", "Dma32": "DMA32"}
 
 
@@ -62,9 +62,10 @@ def pcp_blocks(zone, memory):
     for cpu, pcp in enumerate(pcps(zone)):
         # A stop may be inside of a list operation: the count bounds what is followed.
         pages = values.number(pcp["count"])
-        low, high = pcp["lists"].type.range()
-        for index in range(low, high + 1):
-            row, type_number = divmod(index, PCP_TYPES)
+        nr_lists = pcp["lists"].type.range()[1] + 1
+        nr_types = nr_lists // (COSTLY_ORDER + 2)
+        for index in range(nr_lists):
+            row, type_number = divmod(index, nr_types)
             order = row if row <= COSTLY_ORDER else machine.PAGEBLOCK_SHIFT
             address = values.pointer(pcp["lists"][index]["head"])
             while address and pages > 0:
