@@ -4,13 +4,14 @@
 //! what it needs of the machine stands in [`arch`], what it needs of an upper layer is a trait.
 //!
 //! ```text
-//! addr  pfn  order  gfp  id                 the number types
+//! addr  pfn  order  gfp  id  cmdline        the number types; the command line's form
+//! arch  sync  percpu  counters              the seam to the machine, locks, per-CPU data, what is counted
 //!   |
 //! e820 -> memblock -> numa -> sparse        firmware map, early allocator, nodes, sections and vmemmap
 //!                               |
 //!                  page  zone  node         struct Page, zones, watermarks, zonelists
 //!                               |
-//!        percpu   pcp <- buddy -> page_alloc    the page allocator
+//!                  pcp <- buddy <- page_alloc   the page allocator; `init` fills it
 //!                               |
 //!                              slub         kmem_cache, kmalloc
 //!                               |
@@ -29,6 +30,7 @@ pub mod aspace;
 pub mod buddy;
 #[deny(unsafe_code)]
 pub mod cmdline;
+pub mod counters;
 #[deny(unsafe_code)]
 pub mod e820;
 pub mod fault;
@@ -45,7 +47,6 @@ pub mod page;
 pub mod page_alloc;
 pub mod pcp;
 pub mod percpu;
-
 pub mod pfn;
 pub mod pgtable;
 #[deny(unsafe_code)]

@@ -6,8 +6,8 @@
 //! ```
 
 use mm::arch::layout::USER_END;
+use mm::counters::VmEvent;
 use mm::fault::{Fault, FaultKind};
-use mm::stat::VmEvent;
 
 use super::space::backing;
 use crate::trap::PageFault;

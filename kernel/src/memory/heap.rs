@@ -3,11 +3,11 @@
 use core::ptr::NonNull;
 
 use mm::arch::Machine;
+use mm::counters::CpuEvents;
 use mm::numa::Numa;
 use mm::page_alloc::PageAllocator;
 use mm::slub::heap::KernelHeap;
 use mm::slub::{Config, Slub};
-use mm::stat::CpuEvents;
 use mm::{Gfp, NodeId, Order};
 use spin::Once;
 

@@ -13,14 +13,12 @@ use std::thread_local;
 
 use crate::addr::{PAGE_SHIFT, PAGE_SIZE, PhysAddr, VirtAddr};
 use crate::id::CpuId;
-use crate::page::Page;
-use crate::pfn::Pfn;
 
 /// A simulated machine: where its RAM and vmemmap are reserved.
 #[derive(Clone, Copy, Debug)]
 pub struct Machine {
     ram: *mut u8,
-    pages: *mut Page,
+    pages: *mut u8,
 }
 
 // SAFETY: two addresses; what is behind them is guarded by whoever uses it.
@@ -39,14 +37,9 @@ impl Machine {
         PhysAddr::new((virt as usize - self.ram as usize) as u64)
     }
 
-    /// The `struct Page` of frame `pfn`.
-    pub fn page(self, pfn: Pfn) -> *mut Page {
-        self.pages.wrapping_add(pfn.index())
-    }
-
-    /// The frame of a `struct Page`.
-    pub fn pfn_of(self, page: *const Page) -> Pfn {
-        Pfn::new(((page as usize - self.pages as usize) / size_of::<Page>()) as u64)
+    /// Where the struct page of frame 0 is mapped.
+    pub(crate) fn vmemmap(self) -> *mut u8 {
+        self.pages
     }
 }
 
@@ -65,8 +58,8 @@ impl SimMachine {
     /// When the host refuses the reservation.
     pub fn new(end_bytes: u64) -> Self {
         let ram_bytes = (end_bytes as usize).next_multiple_of(PAGE_SIZE);
-        let pages_bytes = ((ram_bytes >> PAGE_SHIFT) * size_of::<Page>()).next_multiple_of(PAGE_SIZE);
-        let machine = Machine { ram: reserve(ram_bytes), pages: reserve(pages_bytes).cast() };
+        let pages_bytes = ((ram_bytes >> PAGE_SHIFT) * super::STRUCT_PAGE_BYTES).next_multiple_of(PAGE_SIZE);
+        let machine = Machine { ram: reserve(ram_bytes), pages: reserve(pages_bytes) };
         Self { machine, ram_bytes, pages_bytes }
     }
 

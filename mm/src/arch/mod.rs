@@ -5,7 +5,7 @@
 //! |---|---|
 //! | [`Machine`] | `Copy`; where RAM and the vmemmap are mapped. Of size zero on the real machine |
 //! | `Machine::phys_to_virt`, `virt_to_phys` | the direct map, both ways; no check |
-//! | `Machine::page`, `pfn_of` | the vmemmap, both ways; no check |
+//! | `Machine::vmemmap` | where the vmemmap starts; `page` finds struct pages in it |
 //! | [`cpu_id`] | the CPU that runs this; stable only while an [`IrqGuard`] is held |
 //! | [`IrqGuard`] | interrupts are off on this CPU from `new` to its drop; nests |
 //! | [`irqs_enabled`] | whether a handler could run now |
@@ -29,6 +29,9 @@ pub use imp::{
 
 #[cfg(not(target_os = "none"))]
 pub use imp::{SimMachine, run_as_cpu};
+
+/// Size of a struct page (`page` asserts it): what a simulated machine reserves for each frame.
+pub const STRUCT_PAGE_BYTES: usize = 64;
 
 /// Where the real machine's parts of the address space are; the simulated one has other places.
 pub mod layout {

@@ -12,8 +12,6 @@ use core::marker::PhantomData;
 use super::layout;
 use crate::addr::{PAGE_SIZE, PhysAddr, VirtAddr};
 use crate::id::CpuId;
-use crate::page::Page;
-use crate::pfn::Pfn;
 
 /// Offset of the CPU's number, a `u32`, in its area.
 const GS_CPU_ID: usize = 8;
@@ -38,16 +36,10 @@ impl Machine {
         PhysAddr::new_truncate(virt as u64 - layout::DIRECT_MAP)
     }
 
-    /// The `struct Page` of frame `pfn` (Linux: `pfn_to_page`).
+    /// Where the struct page of frame 0 would be mapped.
     #[inline(always)]
-    pub const fn page(self, pfn: Pfn) -> *mut Page {
-        (layout::VMEMMAP + pfn.get() * size_of::<Page>() as u64) as *mut Page
-    }
-
-    /// The frame of a `struct Page` (Linux: `page_to_pfn`).
-    #[inline(always)]
-    pub fn pfn_of(self, page: *const Page) -> Pfn {
-        Pfn::new((page as u64 - layout::VMEMMAP) / size_of::<Page>() as u64)
+    pub(crate) const fn vmemmap(self) -> *mut u8 {
+        layout::VMEMMAP as *mut u8
     }
 }
 

@@ -3,13 +3,13 @@
 use core::alloc::Layout;
 use core::ptr::NonNull;
 
+use crate::counters::NodeStat;
 use crate::gfp::Gfp;
 use crate::order::Order;
 use crate::page::{PagePtr, PageType};
 use crate::page_alloc::{PageAllocator, PageBlock};
 use crate::pfn::Pfn;
 use crate::pgtable::{Level, OutOfMemory, TableSource, Tlb, VirtRange};
-use crate::stat::NodeStat;
 use crate::vma::NodeAlloc;
 
 /// Where frames for user pages come from.

@@ -38,11 +38,11 @@ use core::fmt;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicPtr, Ordering};
 
+use crate::counters::NodeCounters;
 use crate::id::{NodeId, ZoneIdx};
 use crate::page::Page;
 use crate::pfn::{Pfn, PfnRange};
 use crate::sparse::Sparse;
-use crate::stat::NodeCounters;
 use crate::zone::Zone;
 
 /// A node (Linux: `pg_data_t`). Nodes without memory have one too.

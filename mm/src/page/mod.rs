@@ -42,7 +42,7 @@ use core::ops::Deref;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use crate::arch::Machine;
+use crate::arch::{self, Machine};
 use crate::id::{NodeId, ZoneIdx};
 use crate::pfn::Pfn;
 
@@ -60,7 +60,23 @@ pub struct Page {
     owner: AtomicU64,
 }
 
-const _: () = assert!(size_of::<Page>() == 64 && align_of::<Page>() == 64);
+const _: () =
+    assert!(size_of::<Page>() == arch::STRUCT_PAGE_BYTES && align_of::<Page>() == arch::STRUCT_PAGE_BYTES);
+
+/// The vmemmap, both ways.
+impl Machine {
+    /// The `struct Page` of frame `pfn` (Linux: `pfn_to_page`). Not checked.
+    #[inline(always)]
+    pub fn page(self, pfn: Pfn) -> *mut Page {
+        self.vmemmap().cast::<Page>().wrapping_add(pfn.index())
+    }
+
+    /// The frame of a `struct Page` (Linux: `page_to_pfn`). Not checked.
+    #[inline(always)]
+    pub fn pfn_of(self, page: *const Page) -> Pfn {
+        Pfn::new((page as u64 - self.vmemmap() as u64) / size_of::<Page>() as u64)
+    }
+}
 
 // SAFETY: `words` is touched by the page's owner only (I2); the rest are atomics.
 unsafe impl Sync for Page {}

@@ -20,11 +20,11 @@ use super::params::{CacheFlags, CacheParams, Error};
 use super::slab::Slab;
 use super::{Config, SlabState, Slub};
 use crate::arch::Machine;
+use crate::counters::NodeStat;
 use crate::gfp::Gfp;
 use crate::id::NodeId;
 use crate::order::Order;
 use crate::percpu::PerCpu;
-use crate::stat::NodeStat;
 use crate::sync::{Level, SpinLock};
 
 /// Objects of both caches are wanted by all CPUs: no false sharing.

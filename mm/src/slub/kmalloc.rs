@@ -17,11 +17,11 @@ use super::params::{CacheFlags, CacheParams, Error};
 use super::report::{Misuse, bug};
 use super::slab::slab_of;
 use super::{Cache, Slub};
+use crate::counters::NodeStat;
 use crate::gfp::Gfp;
 use crate::id::NodeId;
 use crate::order::Order;
 use crate::page::{PageFlags, PagePtr};
-use crate::stat::NodeStat;
 
 /// The largest size that a cache serves, in bytes.
 pub const KMALLOC_MAX_CACHE_SIZE: usize = 8192;

@@ -1,11 +1,11 @@
 //! Where slabs come from: the page allocator, or in tests one that fails on demand.
 
+use crate::counters::NodeStat;
 use crate::gfp::Gfp;
 use crate::id::NodeId;
 use crate::order::Order;
 use crate::page::PagePtr;
 use crate::page_alloc::{PageAllocator, PageBlock};
-use crate::stat::NodeStat;
 
 /// A source of blocks of pages. Blocks of more than a page are asked for with [`Gfp::COMP`], so that their tail pages
 /// lead to the head: no flags, and word 0 the head's address with bit 0 set.

@@ -13,10 +13,10 @@ use super::params::{CacheFlags, Error};
 use super::report::{Misuse, bug};
 use super::slab::{Slab, slab_of};
 use crate::arch::IrqGuard;
+use crate::counters::NodeStat;
 use crate::gfp::Gfp;
 use crate::id::NodeId;
 use crate::order::Order;
-use crate::stat::NodeStat;
 use crate::sync::SpinLockGuard;
 
 /// Flags of an object's allocation that are none of its slab's.

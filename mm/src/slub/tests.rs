@@ -17,12 +17,12 @@ use super::{
     ZERO_SIZE_PTR,
 };
 use crate::arch::{Machine, run_as_cpu};
+use crate::counters::NodeStat;
 use crate::gfp::Gfp;
 use crate::id::{CpuId, NodeId};
 use crate::order::Order;
 use crate::page::PagePtr;
 use crate::page_alloc::PageAllocator;
-use crate::stat::NodeStat;
 use crate::testing::TestMachine;
 use crate::testlog::capture;
 

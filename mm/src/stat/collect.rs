@@ -1,11 +1,11 @@
 //! From the living structures to plain numbers. Nothing stops meanwhile, so sums may be a few pages apart.
 
 use super::freelists::FreeLists;
-use super::items::{Item, NumaEvent, VmEvent};
 use super::meminfo::{MemInfo, Others, Reserves};
 use super::vmstat::VmStat;
 use super::zoneinfo::{PageSet, ZoneInfo};
-use super::{NodeValues, VmEventValues, ZoneValues};
+use crate::counters::{Item, NumaEvent, VmEvent};
+use crate::counters::{NodeValues, VmEventValues, ZoneValues};
 use crate::gfp::MigrateType;
 use crate::id::{CpuId, ZoneIdx};
 use crate::node::Nodes;

@@ -2,9 +2,10 @@
 
 use core::fmt::{self, Write};
 
-use super::items::{Item, NodeStat, ZoneStat};
-use super::{HUGE_PAGE_NR, NodeValues, ZoneValues};
+use super::HUGE_PAGE_NR;
 use crate::addr::PAGE_SHIFT;
+use crate::counters::{Item, NodeStat, ZoneStat};
+use crate::counters::{NodeValues, ZoneValues};
 
 /// What `/proc/meminfo` is made from. In pages unless named otherwise.
 #[derive(Clone, Debug)]

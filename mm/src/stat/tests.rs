@@ -11,6 +11,7 @@ use super::meminfo::Others;
 use super::slabinfo::SlabInfo;
 use super::*;
 use crate::arch::run_as_cpu;
+use crate::counters::{CpuEvents, NodeStat, VmEvent};
 use crate::gfp::Gfp;
 use crate::id::CpuId;
 use crate::order::Order;

@@ -2,9 +2,9 @@
 
 use core::fmt::{self, Write};
 
-use super::items::{Item, NodeStat, NumaEvent, VmEvent, ZoneStat};
 use super::zoneinfo::shown;
-use super::{NodeValues, VmEventValues, ZoneValues};
+use crate::counters::{Item, NodeStat, NumaEvent, VmEvent, ZoneStat};
+use crate::counters::{NodeValues, VmEventValues, ZoneValues};
 
 /// What `/proc/vmstat` is made from: sums over all zones, nodes and CPUs.
 #[derive(Clone, Debug)]

@@ -12,8 +12,9 @@
 
 use core::fmt::{self, Write};
 
-use super::items::{Item, NodeStat, NumaEvent, ZoneStat};
-use super::{HUGE_PAGE_NR, NodeValues, ZoneValues};
+use super::HUGE_PAGE_NR;
+use crate::counters::{Item, NodeStat, NumaEvent, ZoneStat};
+use crate::counters::{NodeValues, ZoneValues};
 use crate::id::{NodeId, ZoneIdx};
 
 /// A zone as `/proc/zoneinfo` shows it. Sizes in pages.

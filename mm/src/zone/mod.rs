@@ -38,12 +38,12 @@ use core::fmt;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::buddy::FreeAreas;
+use crate::counters::{ZoneCounters, ZoneStat};
 use crate::id::{NodeId, ZoneIdx};
 use crate::pcp::Pcp;
 use crate::percpu::PerCpu;
 use crate::pfn::{Pfn, PfnRange};
 use crate::sparse::Sparse;
-use crate::stat::{ZoneCounters, ZoneStat};
 use crate::sync::{Level, SpinLock};
 
 /// A zone's watermarks, lowest first (Linux: `enum zone_watermarks`).

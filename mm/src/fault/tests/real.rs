@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::aspace::Parts;
+use crate::counters::NodeStat;
 use crate::pgtable::LocalTlb;
-use crate::stat::NodeStat;
 use crate::testing::TestMachine;
 
 #[derive(Clone, Copy)]

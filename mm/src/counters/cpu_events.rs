@@ -7,7 +7,7 @@ use core::alloc::Layout;
 use core::ptr::NonNull;
 
 use super::VmEventValues;
-use super::counters::VmEvents;
+use super::cells::VmEvents;
 use super::items::VmEvent;
 use crate::arch::IrqGuard;
 use crate::id::CpuId;
@@ -64,7 +64,7 @@ impl CpuEvents {
 mod tests {
     use super::*;
     use crate::arch::run_as_cpu;
-    use crate::stat::Item;
+    use crate::counters::Item;
     use std::alloc::{alloc, dealloc};
 
     #[test]
