@@ -15,14 +15,21 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 /// The one that passes comes last, after all that took their machine down.
-const ORDER: [&str; 9] = [
+const ORDER: [&str; 16] = [
     "planted::panics",
     "planted::fails_an_assertion",
     "planted::hangs",
     "planted::triple_faults",
     "planted::exits_early",
     "planted::overflows_the_stack",
+    "planted::overflows_a_threads_stack",
     "planted::writes_to_a_wild_pointer",
+    "planted::writes_to_a_constant",
+    "planted::calls_data",
+    "planted::frees_a_page_twice",
+    "planted::frees_a_page_in_use",
+    "planted::frees_an_object_twice",
+    "planted::takes_locks_in_the_wrong_order",
     "planted::is_unknown_to_the_kernel",
     "planted::passes",
 ];
@@ -89,6 +96,42 @@ fn a_fault_is_that_tests_failure_with_its_log() {
     fails("planted::writes_to_a_wild_pointer", "", "ffffd00000001000");
 }
 
+/// As [`fails`], and the backtrace names the test's function.
+#[track_caller]
+fn fails_in_its_function(name: &str, line: &str) {
+    fails(name, "", line);
+    let failure = results().verdicts[name].as_ref().expect("it fails");
+    let trace = failure.log.split_once("Call Trace:").map_or("", |(_, trace)| trace);
+    assert!(trace.contains(&format!("strata_ktests::{name}+0x")), "{failure:?}");
+}
+
+#[test]
+fn a_wrong_access_is_reported_with_the_functions_that_led_there() {
+    fails_in_its_function("planted::writes_to_a_wild_pointer", "not-present page");
+    fails_in_its_function("planted::writes_to_a_constant", "supervisor write access in kernel mode");
+    fails_in_its_function("planted::writes_to_a_constant", "permissions violation");
+    fails_in_its_function("planted::calls_data", "supervisor instruction fetch in kernel mode");
+}
+
+#[test]
+fn a_full_stack_is_reported_as_such() {
+    fails_in_its_function("planted::overflows_the_stack", "task stack guard page was hit");
+    fails("planted::overflows_a_threads_stack", "double fault", "task stack guard page was hit");
+    fails("planted::overflows_a_threads_stack", "", "Comm: deep");
+}
+
+#[test]
+fn misuse_of_memory_is_reported_as_linux_does() {
+    fails_in_its_function("planted::frees_a_page_twice", "BUG: Bad page state  pfn:");
+    fails("planted::frees_a_page_twice", "", "page dumped because: page is free already");
+    fails_in_its_function("planted::frees_a_page_in_use", "page dumped because: PAGE_FLAGS_CHECK_AT_FREE");
+    fails_in_its_function(
+        "planted::frees_an_object_twice",
+        "BUG kmalloc-64 (Not tainted): Object already free",
+    );
+    fails_in_its_function("planted::takes_locks_in_the_wrong_order", "lock order: KernelMap wanted");
+}
+
 #[test]
 fn a_hang_is_that_tests_failure() {
     fails("planted::hangs", "did not end in time", "");
@@ -110,8 +153,8 @@ fn a_soft_failure_needs_no_new_boot() {
     assert!(failure.reason.contains("no such test"), "{failure:?}");
     // The kernel runs tests in its own order: the last may be one that takes the machine down.
     assert!(
-        matches!(results().nr_boots, 7 | 8),
-        "one boot, and one after each of the seven that ended theirs"
+        matches!(results().nr_boots, 14 | 15),
+        "one boot, and one after each of the fourteen that ended theirs"
     );
 }
 

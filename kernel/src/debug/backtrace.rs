@@ -5,7 +5,7 @@
 //! ```
 //!
 //! # Invariants
-//! - I1: a frame is read only if both words are inside a stack that the kernel knows and rbp is aligned.
+//! - I1: a frame, or a return address, is read only if it is whole inside a stack that the kernel knows, and aligned.
 //! - I2: within a stack frames rise; a walk ends after [`MAX_FRAMES`]. So a broken chain neither faults nor loops.
 
 use core::arch::asm;
@@ -25,22 +25,40 @@ pub fn print() {
     print_frames(None, rbp);
 }
 
-/// Prints a backtrace that starts at code address `rip` with frame pointer `rbp`.
-pub fn print_from(rip: u64, rbp: u64) {
-    print_frames(Some(rip), rbp);
+/// Prints a backtrace that starts at code address `rip` with stack pointer `rsp` and frame pointer `rbp`.
+pub fn print_from(rip: u64, rsp: u64, rbp: u64) {
+    print_frames(Some((rip, rsp)), rbp);
 }
 
-fn print_frames(rip: Option<u64>, rbp: u64) {
+fn print_frames(begin: Option<(u64, u64)>, rbp: u64) {
     line(format_args!("Call Trace:"));
     line(format_args!(" <TASK>"));
-    if let Some(rip) = rip.filter(|rip| image::text().contains(rip)) {
-        line(format_args!(" {}", symbols::Symbolic(rip)));
+    match begin {
+        Some((rip, _)) if image::text().contains(&rip) => {
+            line(format_args!(" {}", symbols::Symbolic(rip)));
+        }
+        // Something that is no code was called: who did it has no frame below, only what the call has pushed.
+        Some((_, rsp)) => {
+            if let Some(address) = return_address_at(rsp) {
+                line(format_args!(" {}", symbols::Return(address)));
+            }
+        }
+        None => {}
     }
     for address in Frames::new(rbp) {
         // A call that never returns may be the last instruction of its function: look up the call, print the return.
         line(format_args!(" {}", symbols::Return(address)));
     }
     line(format_args!(" </TASK>"));
+}
+
+/// The word on top of the stack, when it is a code address.
+fn return_address_at(rsp: u64) -> Option<u64> {
+    let whole = |stack: &stacks::Stack| rsp.is_multiple_of(8) && stack.range.contains(&(rsp + 7));
+    stacks::containing(rsp).filter(whole)?;
+    // SAFETY: I1: the word is on a known stack, which is mapped.
+    let address = unsafe { (rsp as *const u64).read_volatile() };
+    image::text().contains(&address).then_some(address)
 }
 
 /// The return addresses from a frame pointer up.

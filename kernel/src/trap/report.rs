@@ -33,7 +33,7 @@ pub fn die(frame: &TrapFrame, address: Option<u64>) -> ! {
     ));
     panic::print_context();
     registers(frame);
-    backtrace::print_from(frame.rip, frame.rbp);
+    backtrace::print_from(frame.rip, frame.rsp, frame.rbp);
     panic::end(format_args!("Fatal exception"))
 }
 

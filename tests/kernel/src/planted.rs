@@ -1,8 +1,15 @@
 //! Tests that misbehave on purpose: the host's harness is tested with them. They run on no machine by themselves.
 
 use core::arch::asm;
+use core::sync::atomic::AtomicU64;
 
-use kernel::ktest;
+use kernel::memory::stack::Stack;
+use kernel::{ktest, thread};
+use mm::page::PageFlags;
+use mm::page_alloc::PageBlock;
+use mm::{Gfp, Order};
+
+use crate::support::memory;
 
 ktest!(passes, on "planted");
 ktest!(panics, on "planted");
@@ -11,7 +18,14 @@ ktest!(hangs, on "planted");
 ktest!(triple_faults, on "planted");
 ktest!(exits_early, on "planted");
 ktest!(overflows_the_stack, on "planted");
+ktest!(overflows_a_threads_stack, on "planted");
 ktest!(writes_to_a_wild_pointer, on "planted");
+ktest!(writes_to_a_constant, on "planted");
+ktest!(calls_data, on "planted");
+ktest!(frees_a_page_twice, on "planted");
+ktest!(frees_a_page_in_use, on "planted");
+ktest!(frees_an_object_twice, on "planted");
+ktest!(takes_locks_in_the_wrong_order, on "planted");
 
 fn passes() {}
 
@@ -49,6 +63,71 @@ fn overflows_the_stack() {
     let frame = core::hint::black_box([0u8; 512]);
     overflows_the_stack();
     core::hint::black_box(frame);
+}
+
+fn overflows_a_threads_stack() {
+    let stack = Stack::new(memory()).expect("memory for a stack");
+    // SAFETY: never freed.
+    let thread = unsafe { thread::spawn("deep", stack.addresses(), overflows_the_stack) };
+    thread.expect("large enough").join();
+}
+
+fn writes_to_a_constant() {
+    static CONSTANT: u64 = 5;
+    let constant = core::hint::black_box(&raw const CONSTANT).cast_mut();
+    // SAFETY: none: it is mapped read-only, and the fault ends the run.
+    unsafe { constant.write_volatile(6) };
+    unnoticed();
+}
+
+fn calls_data() {
+    static VARIABLE: AtomicU64 = AtomicU64::new(0xc3);
+    let data = core::hint::black_box(VARIABLE.as_ptr());
+    // SAFETY: none: it is not executable, and the fault ends the run.
+    let call = unsafe { core::mem::transmute::<*mut u64, extern "C" fn()>(data) };
+    call();
+    unnoticed();
+}
+
+/// Comes last in what must not get so far; and so, calls before it are no jumps, and the backtrace names the test.
+fn unnoticed() -> ! {
+    panic!("nobody noticed");
+}
+
+fn page() -> PageBlock {
+    memory().pages.alloc_pages(Gfp::KERNEL, Order::ZERO).expect("plenty is free")
+}
+
+fn frees_a_page_twice() {
+    let (page, order) = page().into_raw();
+    for _ in 0..2 {
+        // SAFETY: the first time; the second ends the run.
+        memory().pages.free_pages(unsafe { PageBlock::from_raw(page, order) });
+    }
+    unnoticed();
+}
+
+fn frees_a_page_in_use() {
+    let block = page();
+    block.page().set_flags(PageFlags::LOCKED);
+    memory().pages.free_pages(block);
+    unnoticed();
+}
+
+fn frees_an_object_twice() {
+    let object = memory().slub.kmalloc(64, Gfp::KERNEL).expect("plenty is free");
+    for _ in 0..2 {
+        // SAFETY: the first time; the second ends the run.
+        unsafe { memory().slub.kfree(object) };
+    }
+    unnoticed();
+}
+
+fn takes_locks_in_the_wrong_order() {
+    let zone = memory().pages.nodes().populated_zones().next().expect("a zone");
+    let _free = zone.free().lock();
+    let _outer = memory().kernel_map.lock();
+    unnoticed();
 }
 
 fn writes_to_a_wild_pointer() {
