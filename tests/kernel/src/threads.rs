@@ -62,7 +62,9 @@ fn threads_run_on_their_own_stacks_and_end() {
             // SAFETY: freed after the thread has ended.
             unsafe { thread::spawn("ktest", stack.addresses(), body) }.expect("large enough")
         });
-        handles.into_iter().for_each(|handle| drop(handle.join()));
+        for (handle, stack) in handles.into_iter().zip(&stacks) {
+            assert_eq!(handle.join(), stack.addresses());
+        }
         assert_eq!(SUM.load(Relaxed), 5 * (NR * (NR + 1) / 2) as u64);
         // SAFETY: the threads have ended.
         stacks.into_iter().for_each(|stack| unsafe { stack.free(memory) });
