@@ -54,8 +54,9 @@ impl TestMachine {
         let nodes = Nodes::for_test(Sparse::for_test(machine, end), &spans, nr_cpus);
         for zone in nodes.populated_zones() {
             for pfn in zone.span().iter() {
+                let make = if pfn == Pfn::default() { Page::reserved } else { Page::free };
                 // SAFETY: inside the machine's vmemmap.
-                unsafe { machine.page(pfn).write(Page::reserved(zone.node(), zone.idx())) };
+                unsafe { machine.page(pfn).write(make(zone.node(), zone.idx())) };
             }
         }
         // SAFETY: the layout's size is not zero; memory of that layout, leaked; the nodes' only allocator.

@@ -8,7 +8,8 @@ use crate::pfn::{Pfn, PfnRange};
 use crate::sparse::Sparse;
 
 /// Gives all free memory to the page allocator, in blocks as large as they can be, and marks reserved memory so; returns
-/// how many pages were given (Linux: `memblock_free_all`). Takes time by the blocks, and by the reserved pages.
+/// how many pages were given (Linux: `memblock_free_all`). Takes time by the blocks, and by the reserved pages: the others are free since
+/// [`struct_pages`](super::struct_pages) made them.
 ///
 /// # Safety
 /// `memblock` is what the allocator's nodes were built from, and nobody uses what it has free; it is not used any more

@@ -3,9 +3,9 @@
 use core::cmp::min;
 
 use crate::arch::IrqGuard;
-use crate::buddy::{End, FreeBlock};
+use crate::buddy::{End, FreeBlock, why_not_free};
 use crate::order::Order;
-use crate::page::{PageFlags, PagePtr};
+use crate::page::{Page, PageFlags, PagePtr};
 use crate::pfn::{Pfn, PfnRange};
 use crate::zone::Zone;
 
@@ -14,11 +14,11 @@ use super::{PageAllocator, bug};
 
 impl PageAllocator {
     /// Gives all pages of a range to the buddy, in the largest blocks that its ends allow, and counts them as managed
-    /// (Linux: `__free_pages_memory`). Returns how many those are. A few instructions a page.
+    /// (Linux: `__free_pages_memory`). Returns how many those are. Takes time by the blocks: pages are as boot made them.
     ///
     /// # Safety
-    /// Nobody uses the pages. They are RAM of one node, initialised, either reserved or free, and were not given over
-    /// before.
+    /// Nobody uses the pages. They are RAM of one node, initialised as [`Page::free`](crate::page::Page::free), and were
+    /// not given over before.
     #[allow(unsafe_code, reason = "takes pages over from boot")]
     pub unsafe fn hand_over(&self, range: PfnRange) -> u64 {
         let mut at = range.start;
@@ -36,11 +36,10 @@ impl PageAllocator {
     }
 
     fn hand_over_block(&self, zone: &Zone, block: FreeBlock) {
-        for page in block.pages() {
-            debug_assert_eq!(page.zone_key(), block.page().zone_key(), "a range of more than one zone");
-            page.set_refcount(0);
-            page.clear_flags_owned(PageFlags::RESERVED);
-        }
+        debug_assert!(
+            block.pages().iter().all(|page| page.same_zone(&block.page()) && is_free(page)),
+            "pages of more than one zone, or not free"
+        );
         let order = block.order();
         zone.add_managed(order.nr_pages());
         let irq = IrqGuard::new();
@@ -60,4 +59,9 @@ fn largest_block(at: Pfn, end: Pfn) -> Order {
     let aligned = min(at.get().trailing_zeros(), u32::from(Order::MAX.get()));
     let fitting = min((end - at).ilog2(), aligned);
     Order::new(fitting as u8).unwrap_or(Order::ZERO)
+}
+
+/// Whether a page is as boot made it for the page allocator.
+fn is_free(page: &Page) -> bool {
+    why_not_free(page, PageFlags::CHECK_AT_PREP).is_none()
 }
