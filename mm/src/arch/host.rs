@@ -122,14 +122,17 @@ pub fn set_held_levels(levels: u64) {
 #[must_use = "interrupts are enabled again when this is dropped"]
 #[derive(Debug)]
 pub struct IrqGuard {
+    /// How many there were before.
+    depth: u32,
     _not_send: PhantomData<*mut ()>,
 }
 
 impl IrqGuard {
     /// Turns interrupts off, and back to what they were when dropped.
     pub fn new() -> Self {
-        IRQS_OFF.set(IRQS_OFF.get() + 1);
-        Self { _not_send: PhantomData }
+        let depth = IRQS_OFF.get();
+        IRQS_OFF.set(depth + 1);
+        Self { depth, _not_send: PhantomData }
     }
 }
 
@@ -141,7 +144,12 @@ impl Default for IrqGuard {
 
 impl Drop for IrqGuard {
     fn drop(&mut self) {
-        IRQS_OFF.set(IRQS_OFF.get() - 1);
+        let depth = IRQS_OFF.get() - 1;
+        IRQS_OFF.set(depth);
+        debug_assert!(
+            depth == self.depth || std::thread::panicking(),
+            "interrupt guards dropped out of order"
+        );
     }
 }
 

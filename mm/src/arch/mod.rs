@@ -7,7 +7,7 @@
 //! | `Machine::phys_to_virt`, `virt_to_phys` | the direct map, both ways; no check |
 //! | `Machine::vmemmap` | where the vmemmap starts; `page` finds struct pages in it |
 //! | [`cpu_id`] | the CPU that runs this; stable only while an [`IrqGuard`] is held |
-//! | [`IrqGuard`] | interrupts are off on this CPU from `new` to its drop; nests |
+//! | [`IrqGuard`] | interrupts are off on this CPU from `new` to its drop; nests: the last one made is dropped first |
 //! | [`irqs_enabled`] | whether a handler could run now |
 //! | [`held_levels`], [`set_held_levels`] | a word per CPU for the lock-order checker |
 //! | [`clear_page`], [`copy_page`] | a page's 4096 bytes |

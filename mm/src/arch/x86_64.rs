@@ -109,6 +109,8 @@ impl Drop for IrqGuard {
         if self.was_enabled {
             // SAFETY: ring 0 (I3); they were on when the guard was made.
             unsafe { asm!("sti", options(nostack)) };
+        } else {
+            debug_assert!(!irqs_enabled(), "interrupt guards dropped out of order");
         }
     }
 }

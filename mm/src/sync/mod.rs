@@ -146,11 +146,13 @@ impl<T> DerefMut for SpinGuard<'_, T> {
     }
 }
 
-/// A level's bit in [`arch::held_levels`]; gives it back when dropped. Costs nothing without debug assertions.
+/// A level's bit in [`arch::held_levels`]; takes it back when dropped, in whichever order that happens. Costs nothing
+/// without debug assertions.
 #[derive(Debug)]
 struct OrderToken {
+    /// The bit, 0 when another lock of that level had set it (only [`SpinLock::try_lock`] takes a second one).
     #[cfg(debug_assertions)]
-    before: u64,
+    set: u64,
 }
 
 impl OrderToken {
@@ -170,12 +172,12 @@ impl OrderToken {
         #[cfg(not(debug_assertions))]
         let _ = level;
         #[cfg(debug_assertions)]
-        let before = arch::held_levels();
+        let (held, bit) = (arch::held_levels(), 1 << level as u8);
         #[cfg(debug_assertions)]
-        arch::set_held_levels(before | 1 << level as u8);
+        arch::set_held_levels(held | bit);
         Self {
             #[cfg(debug_assertions)]
-            before,
+            set: bit & !held,
         }
     }
 }
@@ -183,7 +185,7 @@ impl OrderToken {
 #[cfg(debug_assertions)]
 impl Drop for OrderToken {
     fn drop(&mut self) {
-        arch::set_held_levels(self.before);
+        arch::set_held_levels(arch::held_levels() & !self.set);
     }
 }
 
@@ -209,6 +211,24 @@ mod tests {
         let (zone, slab) = (SpinLock::new(Level::Zone, ()), SpinLock::new(Level::SlabNode, ()));
         let _zone = zone.lock();
         let _slab = slab.lock();
+    }
+
+    #[test]
+    fn locks_may_be_released_in_any_order() {
+        let (zone, slab) = (SpinLock::new(Level::Zone, ()), SpinLock::new(Level::SlabNode, ()));
+        let irq = IrqGuard::new();
+        let (outer, inner) = (slab.lock_irq(&irq), zone.lock_irq(&irq));
+        drop(outer);
+        assert_eq!(arch::held_levels(), 1 << Level::Zone as u8);
+        drop(inner);
+        assert_eq!(arch::held_levels(), 0);
+    }
+
+    #[test]
+    #[should_panic(expected = "out of order")]
+    fn interrupts_that_go_on_under_a_guard_are_caught() {
+        let (outer, _inner) = (IrqGuard::new(), IrqGuard::new());
+        drop(outer);
     }
 
     #[test]
