@@ -306,6 +306,7 @@ fn page_allocator(
     // SAFETY: just allocated with that layout, for good; the only allocator; the lists have as many CPUs.
     let pages =
         PAGES.call_once(|| unsafe { PageAllocator::new(nodes, at, nr_cpus, |cpu| numa.node_of_cpu(cpu)) });
+    pages.set_tick_khz(crate::console::clock::tsc_khz());
     // SAFETY: the nodes were built from this memblock; its free memory is nobody's.
     unsafe { mm::init::hand_over(memblock, pages) };
     let [code, rodata, rwdata, bss] =

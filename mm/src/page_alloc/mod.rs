@@ -30,6 +30,7 @@ mod boot;
 mod check;
 #[allow(unsafe_code, reason = "reaches per-CPU lists without locks")]
 mod fast;
+mod ratelimit;
 mod report;
 mod slow;
 mod validate;
@@ -46,7 +47,6 @@ pub use report::{GfpNames, bug};
 
 use core::alloc::Layout;
 use core::ptr::NonNull;
-use core::sync::atomic::AtomicU64;
 
 use crate::arch::Machine;
 use crate::buddy::Pageblocks;
@@ -61,6 +61,7 @@ use crate::sparse::Sparse;
 use crate::zone::Zone;
 
 use fast::Local;
+use ratelimit::RateLimit;
 
 /// No memory for an allocation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -91,8 +92,8 @@ pub struct PageAllocator {
     nodes: Nodes,
     machine: Machine,
     local: PerCpu<Local>,
-    /// When a failure was last reported, in ticks.
-    reported: AtomicU64,
+    /// Of reports of failures.
+    reports: RateLimit,
 }
 
 impl PageAllocator {
@@ -115,7 +116,7 @@ impl PageAllocator {
     ) -> Self {
         // SAFETY: the caller's memory.
         let local = unsafe { PerCpu::init(memory, nr_cpus, |cpu| Local::new(&nodes, cpu, node_of(cpu))) };
-        Self { machine: nodes.sparse().machine(), nodes, local, reported: AtomicU64::new(0) }
+        Self { machine: nodes.sparse().machine(), nodes, local, reports: RateLimit::new() }
     }
 
     /// The nodes that it allocates from.
@@ -127,6 +128,12 @@ impl PageAllocator {
     #[inline(always)]
     pub fn machine(&self) -> Machine {
         self.machine
+    }
+
+    /// Says how fast [`arch::ticks`](crate::arch::ticks) goes: from now on failures are reported at most every ten
+    /// seconds (Linux: `nopage_rs`), until then each of them.
+    pub fn set_tick_khz(&self, khz: u64) {
+        self.reports.set_interval(khz.saturating_mul(report::REPORT_MILLISECONDS));
     }
 
     /// A block of `order`, refcount 1, from the node of this CPU or the nearest that has memory (Linux: `alloc_pages`).

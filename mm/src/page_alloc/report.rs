@@ -1,7 +1,6 @@
 //! What the log says of allocations that fail and of pages in a wrong state.
 
 use core::fmt;
-use core::sync::atomic::Ordering;
 
 use crate::arch;
 use crate::buddy::BadPage;
@@ -12,8 +11,8 @@ use crate::zone::{Watermark, Zone};
 use super::PageAllocator;
 use super::slow::Request;
 
-/// Reports of failures are at least so many ticks apart: about ten seconds (Linux: `nopage_rs`).
-const REPORT_TICKS: u64 = 30_000_000_000;
+/// Reports of failures are at least so far apart (Linux: `nopage_rs`).
+pub(super) const REPORT_MILLISECONDS: u64 = 10_000;
 
 /// A page is in a wrong state: the kernel has a bug and cannot trust its memory. Reports the page in Linux's words
 /// (`bad_page`) and panics.
@@ -34,11 +33,9 @@ impl PageAllocator {
     /// Linux's `warn_alloc` with `show_mem`.
     #[cold]
     pub(super) fn report_failure(&self, request: &Request) {
-        let (now, last) = (arch::ticks(), self.reported.load(Ordering::Relaxed));
-        if last != 0 && now.wrapping_sub(last) < REPORT_TICKS {
+        if !self.reports.may_say(arch::ticks()) {
             return;
         }
-        self.reported.store(now.max(1), Ordering::Relaxed);
         let (order, gfp) = (request.order.get(), request.gfp);
         log::warn!(
             "page allocation failure: order:{order}, mode:{:#x}({}), nodemask=(null)",
