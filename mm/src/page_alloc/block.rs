@@ -4,6 +4,7 @@
 //! tail's word 1 the order.
 
 use core::ptr::NonNull;
+use core::sync::atomic::{Ordering, fence};
 
 use crate::arch::Machine;
 use crate::buddy::{FreeBlock, later};
@@ -66,8 +67,8 @@ impl PageBlock {
     /// The block again.
     ///
     /// # Safety
-    /// The reference is the caller's (G2): from [`into_raw`](Self::into_raw), or from one more [`Page::get`]; `order` is
-    /// that of the allocation.
+    /// The reference is the caller's (G2): from [`into_raw`](Self::into_raw), with its `order`; or from one more
+    /// [`Page::get`], with the order of a compound block, 0 for any other: that reference keeps the first page alone.
     #[inline(always)]
     pub unsafe fn from_raw(page: PagePtr, order: Order) -> Self {
         Self { page, order }
@@ -96,6 +97,8 @@ impl PageBlock {
     /// The block becomes free: the caller has given up the last reference to its first page.
     #[inline(always)]
     pub(super) fn into_free(self) -> FreeBlock {
+        // Acquire: partner of the release in `Page::put`, by which another user may have left before us.
+        fence(Ordering::Acquire);
         self.page.set_refcount(0);
         // SAFETY: the last reference was ours (G2), so nobody else uses the pages.
         unsafe { FreeBlock::from_raw(self.page, self.order) }
