@@ -14,6 +14,7 @@
 use bootloader_api::info::{BootInfo, MemoryRegion, MemoryRegionKind};
 use mm::PhysAddr;
 use mm::addr::PhysRange;
+use mm::e820::Kind;
 use x86_64::VirtAddr;
 
 use super::translate;
@@ -100,26 +101,11 @@ impl Boot {
 
 fn entry(region: &MemoryRegion) -> Option<FirmwareEntry> {
     let kind = match region.kind {
-        MemoryRegionKind::Usable | MemoryRegionKind::Bootloader => 1,
+        MemoryRegionKind::Usable | MemoryRegionKind::Bootloader => Kind::RAM.raw(),
         MemoryRegionKind::UnknownBios(kind) => kind,
-        MemoryRegionKind::UnknownUefi(kind) => e820_of_uefi(kind)?,
-        _ => 2,
+        MemoryRegionKind::UnknownUefi(kind) => Kind::from_efi(kind).raw(),
+        _ => Kind::RESERVED.raw(),
     };
     let size = region.end.checked_sub(region.start).filter(|&size| size != 0)?;
     Some(FirmwareEntry { start: region.start, size, kind })
-}
-
-/// The e820 type of UEFI memory type `kind`, as Linux's EFI stub has it; none for types it leaves out.
-fn e820_of_uefi(kind: u32) -> Option<u32> {
-    Some(match kind {
-        // Loader code and data, boot services code and data, conventional memory.
-        1..=4 | 7 => 1,
-        // Reserved, runtime services code and data, memory-mapped I/O, I/O ports, PAL code.
-        0 | 5 | 6 | 11..=13 => 2,
-        9 => 3,
-        10 => 4,
-        8 => 5,
-        14 => 7,
-        _ => return None,
-    })
 }
