@@ -16,13 +16,19 @@ use crate::image;
 
 const MAX_FRAMES: usize = 64;
 
-/// Prints the callers of the function that calls this, Linux's way.
-#[inline(never)]
-pub fn print() {
+/// The frame pointer of the function that calls this.
+#[inline(always)]
+pub fn frame_pointer() -> u64 {
     let rbp: u64;
     // SAFETY: reads a register.
     unsafe { asm!("mov {}, rbp", out(reg) rbp, options(nomem, nostack, preserves_flags)) };
-    print_frames(None, rbp);
+    rbp
+}
+
+/// Prints the callers of the function that calls this, Linux's way.
+#[inline(never)]
+pub fn print() {
+    print_frames(None, frame_pointer());
 }
 
 /// Prints a backtrace that starts at code address `rip` with stack pointer `rsp` and frame pointer `rbp`.
@@ -45,9 +51,9 @@ fn print_frames(begin: Option<(u64, u64)>, rbp: u64) {
         }
         None => {}
     }
-    for address in Frames::new(rbp) {
+    for caller in Frames::new(rbp) {
         // A call that never returns may be the last instruction of its function: look up the call, print the return.
-        line(format_args!(" {}", symbols::Return(address)));
+        line(format_args!(" {}", symbols::Return(caller.address)));
     }
     line(format_args!(" </TASK>"));
 }
@@ -61,7 +67,18 @@ fn return_address_at(rsp: u64) -> Option<u64> {
     image::text().contains(&address).then_some(address)
 }
 
-/// The return addresses from a frame pointer up.
+/// A function that waits for a call to return, and its registers when that returns.
+#[derive(Clone, Copy, Debug)]
+pub struct Caller {
+    /// Where it goes on.
+    pub address: u64,
+    /// Its stack pointer.
+    pub rsp: u64,
+    /// Its frame pointer.
+    pub rbp: u64,
+}
+
+/// The callers from a frame pointer up.
 #[derive(Debug)]
 pub struct Frames {
     rbp: u64,
@@ -77,9 +94,9 @@ impl Frames {
 }
 
 impl Iterator for Frames {
-    type Item = u64;
+    type Item = Caller;
 
-    fn next(&mut self) -> Option<u64> {
+    fn next(&mut self) -> Option<Caller> {
         let stack = self.stack.as_ref()?;
         let whole =
             self.rbp.is_multiple_of(8) && self.rbp.checked_add(16).is_some_and(|end| end <= stack.range.end);
@@ -89,17 +106,16 @@ impl Iterator for Frames {
         self.left -= 1;
         let frame = self.rbp as *const u64;
         // SAFETY: I1: the two words are on a known stack, which is mapped.
-        let (caller, address) = unsafe { (frame.read_volatile(), frame.add(1).read_volatile()) };
+        let (rbp, address) = unsafe { (frame.read_volatile(), frame.add(1).read_volatile()) };
         if !image::text().contains(&address) {
             return None;
         }
-        if caller > self.rbp && stack.range.contains(&caller) {
-            self.rbp = caller;
-        } else {
+        let caller = Caller { address, rsp: self.rbp + 16, rbp };
+        if rbp <= self.rbp || !stack.range.contains(&rbp) {
             // From an interrupt stack to the interrupted one; never back to the same (I2).
-            self.stack = stacks::containing(caller).filter(|next| next != stack);
-            self.rbp = caller;
+            self.stack = stacks::containing(rbp).filter(|next| next != stack);
         }
-        Some(address)
+        self.rbp = rbp;
+        Some(caller)
     }
 }

@@ -1,8 +1,8 @@
 //! Panics: a kernel bug was noticed. Prints what is known, Linux's way, and ends the run with failure.
 //!
 //! ```text
-//! panic!  -> enter -> message, context, call trace -> end
-//! trap    -> enter -> registers, call trace        -> end
+//! panic!  -> enter -> message, context, registers, call trace -> end
+//! trap    -> enter -> registers, call trace                   -> end
 //! a second one inside: one short line, end; a third: end at once
 //! ```
 //!
@@ -14,10 +14,13 @@ use core::fmt;
 use core::panic::PanicInfo;
 use core::sync::atomic::Ordering::Relaxed;
 
-use super::backtrace;
+use x86_64::registers::rflags;
+
+use super::{backtrace, symbols};
 use crate::console::{self, emergency_line as line};
 use crate::cpu::percpu::this_cpu;
-use crate::{exit, ktest, thread};
+use crate::cpu::tables::{KERNEL_CS, KERNEL_DS};
+use crate::{exit, ktest, thread, trap};
 
 /// Starts a fatal report: `reason` is the failure of the in-kernel test that runs, if one does.
 ///
@@ -61,15 +64,32 @@ pub fn end(reason: fmt::Arguments<'_>) -> ! {
 
 #[panic_handler]
 fn panic(info: &PanicInfo<'_>) -> ! {
+    // Before `enter` turns interrupts off.
+    let rflags = rflags::read_raw();
     let _report = enter(format_args!("{}", Reason(info)));
     line(format_args!("Kernel panic - not syncing: {}", info.message()));
     if let Some(location) = info.location() {
         line(format_args!("at {location}"));
     }
     print_context();
+    registers(backtrace::frame_pointer(), rflags);
     backtrace::print();
     line(format_args!("---[ end Kernel panic - not syncing: {} ]---", info.message()));
     exit::failure()
+}
+
+/// Prints the registers of the function that panicked: those that its call of the panic machinery, with the frame at
+/// `rbp`, has kept.
+fn registers(rbp: u64, rflags: u64) {
+    let in_core = |address: u64| {
+        symbols::lookup(address.wrapping_sub(1)).is_some_and(|symbol| symbol.name.starts_with("core::"))
+    };
+    if let Some(caller) = backtrace::Frames::new(rbp).find(|caller| !in_core(caller.address)) {
+        line(format_args!("RIP: {:04x}:{}", KERNEL_CS, symbols::Return(caller.address)));
+        line(format_args!("RSP: {:04x}:{:016x} EFLAGS: {rflags:08x}", KERNEL_DS, caller.rsp));
+        line(format_args!("RBP: {:016x}", caller.rbp));
+    }
+    trap::report::control_registers();
 }
 
 /// Message and place on one line.

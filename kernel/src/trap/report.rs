@@ -88,6 +88,11 @@ fn registers(frame: &TrapFrame) {
     line(format_args!("RBP: {:016x} R08: {:016x} R09: {:016x}", f.rbp, f.r8, f.r9));
     line(format_args!("R10: {:016x} R11: {:016x} R12: {:016x}", f.r10, f.r11, f.r12));
     line(format_args!("R13: {:016x} R14: {:016x} R15: {:016x}", f.r13, f.r14, f.r15));
+    control_registers();
+}
+
+/// Prints the registers that say which memory is seen.
+pub fn control_registers() {
     let (fs, gs, kernel_gs) = (FsBase::read(), GsBase::read(), KernelGsBase::read());
     line(format_args!("FS:  {fs:016x} GS:{gs:016x} knlGS:{kernel_gs:016x}"));
     line(format_args!("CR0: {:016x} CR2: {:016x}", Cr0::read_raw(), Cr2::read_raw()));
