@@ -1,16 +1,21 @@
 //! Where the MMU's page faults enter: from the trap to the address space that is in use.
 //!
 //! ```text
-//! address in the user half, an address space in use -> its areas decide
-//! anything else                                     -> not ours: the exception table, or a bug
+//! address in the user half, an address space in use,
+//!   touched by user space or by `uaccess`              -> its areas decide
+//! anything else                                        -> not ours: the exception table, or a bug
 //! ```
+//!
+//! # Locking
+//! Takes [`Memory::current`](super::Memory::current) and the address space's lock. Code that holds them may be wrong too,
+//! and follow a null pointer: such an access is in no exception table, so it is reported before a lock is waited for.
 
 use mm::arch::layout::USER_END;
 use mm::counters::VmEvent;
 use mm::fault::{Fault, FaultKind};
 
 use super::space::backing;
-use crate::trap::PageFault;
+use crate::trap::{PageFault, extable};
 
 /// What became of a page fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +31,9 @@ pub enum Outcome {
 pub fn handle(fault: PageFault<'_>) -> Outcome {
     let addr = fault.address.as_u64();
     let Some(memory) = super::memory().filter(|_| addr < USER_END) else { return Outcome::NotHandled };
+    if !fault.frame.from_user() && extable::search(fault.frame.rip).is_none() {
+        return Outcome::NotHandled;
+    }
     let Some(kind) = FaultKind::from_error_code(fault.error.bits()) else { return Outcome::NotHandled };
     let current = memory.current.lock();
     let Some(space) = &*current else { return Outcome::NotHandled };
