@@ -86,7 +86,6 @@ pub(super) fn memblock(
     let mut memblock = Memblock::new(memory, reserved);
     memblock.set_debug(debug);
     // Before memory is added: nothing of this can be handed out by mistake.
-    memblock.reserve(LOW_MEMORY)?;
     for range in kept_ranges(boot.ramdisk_phys()).chain(boot.loader_ranges()) {
         memblock.reserve(range)?;
     }
@@ -98,9 +97,10 @@ pub(super) fn memblock(
     Ok(memblock)
 }
 
-/// What the kernel keeps for good of what the boot loader took: the frames of the image, and the symbols.
+/// What stays reserved for good, whether the boot loader took it or not: the first MiB, the frames of the image, the
+/// symbols.
 pub(super) fn kept_ranges(symbols: Option<PhysRange>) -> impl Iterator<Item = PhysRange> {
-    image::frames().chain(symbols)
+    image::frames().chain(symbols).chain([LOW_MEMORY])
 }
 
 const DIRECT_MAP_BYTES: u64 = mm::arch::layout::DIRECT_MAP_END - mm::arch::layout::DIRECT_MAP;

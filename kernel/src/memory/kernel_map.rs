@@ -114,7 +114,7 @@ pub(super) fn copy_of_loader_ranges(
     Ok(ranges)
 }
 
-/// Gives the memory back that the boot loader used, but for what the kernel keeps of it: its own image, the symbols.
+/// Gives the memory back that the boot loader used, but for what is kept ([`early::kept_ranges`]).
 /// Only after [`activate`]. Returns how many bytes that is.
 pub(super) fn give_back_loader_memory(
     memblock: &mut Memblock<'static>,
