@@ -2,15 +2,17 @@
 #![no_std]
 #![no_main]
 
-use kernel::{Kernel, exit, memory};
+use kernel::{Kernel, cmdline, exit, memory};
 
 kernel::entry!(run);
 
 /// What the boot ends with.
 fn run(kernel: &Kernel) -> ! {
     memory::workload::run(kernel.memory);
-    if let Some(names) = kernel.cmdline.value("dump") {
-        memory::dump(kernel.memory, names);
+    match kernel.cmdline.value("dump") {
+        None => {}
+        Some("") => cmdline::malformed("dump"),
+        Some(names) => memory::dump(kernel.memory, names),
     }
     if kernel.cmdline.has("poweroff") {
         exit::power_off();

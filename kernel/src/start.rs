@@ -113,7 +113,7 @@ fn init_memory(
     match memory::init(boot, cmdline, features, acpi) {
         Ok(memory) => memory,
         Err(error) => {
-            log::error!("Memory cannot be set up: {error}");
+            console::emergency_line(format_args!("Memory cannot be set up: {error}"));
             exit::failure()
         }
     }
@@ -142,7 +142,9 @@ fn require_features() -> features::Features {
             features
         }
         Err(missing) => {
-            log::error!("This kernel requires the following features not present on the CPU: {missing}");
+            console::emergency_line(format_args!(
+                "This kernel requires the following features not present on the CPU: {missing}"
+            ));
             exit::failure()
         }
     }
