@@ -1,7 +1,9 @@
 //! The memory subsystem on this machine: boot's pipeline, from the firmware's map to page faults that are served.
 //!
 //! ```text
+//! options      what the command line says about memory
 //! early        firmware's map -> e820 -> memblock
+//! topology     CPUs and nodes, from ACPI's tables
 //! kernel_map   page tables of our own; the boot loader's memory given back
 //! vmemmap      memory behind the struct pages
 //! heap         slab caches and the global allocator
@@ -10,6 +12,7 @@
 //! fault        the MMU's page faults -> the current address space
 //! workload     what boot ends with
 //! dump         the files that the command line asks for
+//! iomem        the resource tree behind /proc/iomem
 //! ```
 //!
 //! # Invariants
@@ -21,8 +24,10 @@ pub mod fault;
 mod heap;
 mod iomem;
 mod kernel_map;
+mod options;
 pub mod space;
 pub mod stack;
+mod topology;
 mod vmemmap;
 pub mod workload;
 
@@ -40,7 +45,7 @@ use mm::cmdline::Cmdline;
 use mm::counters::CpuEvents;
 use mm::memblock::{self, Memblock, OnNode, Request};
 use mm::node::{Cpus, HugePages, KernelSizes};
-use mm::numa::{self, Madt, Numa};
+use mm::numa::Numa;
 use mm::page_alloc::{AllocError, PageAllocator};
 use mm::pgtable::{MapError, OutOfMemory, PageCounts, PageSize, PageTable, StrayMapping, WxViolation};
 use mm::slub::{CacheHandle, Slub};
@@ -52,7 +57,7 @@ use spin::Once;
 use crate::cpu::{features::Features, paging};
 use crate::debug::symbols;
 use crate::firmware::{acpi, boot::Boot};
-use crate::{cmdline, image};
+use crate::image;
 
 /// Why memory could not be set up.
 #[derive(Debug)]
@@ -160,35 +165,6 @@ pub fn memory() -> Option<&'static Memory> {
     MEMORY.get()
 }
 
-/// What the command line says about memory.
-#[derive(Clone, Copy, Debug)]
-struct Options {
-    memblock: memblock::Debug,
-    numa: numa::Mode,
-}
-
-impl Options {
-    fn new(cmdline: &Cmdline<'_>) -> Self {
-        let memblock = match cmdline.value("memblock") {
-            Some("debug") => memblock::Debug::On,
-            None if !cmdline.has("memblock") => memblock::Debug::Off,
-            _ => {
-                cmdline::malformed("memblock");
-                memblock::Debug::Off
-            }
-        };
-        let numa = match cmdline.value("numa") {
-            Some("off") => numa::Mode::Off,
-            None if !cmdline.has("numa") => numa::Mode::On,
-            _ => {
-                cmdline::malformed("numa");
-                numa::Mode::On
-            }
-        };
-        Self { memblock, numa }
-    }
-}
-
 /// Sets memory up, from the firmware's map to the slab caches. Each step logs what it did.
 ///
 /// # Errors
@@ -199,12 +175,12 @@ pub fn init(
     features: &Features,
     tables: Option<&acpi::Tables>,
 ) -> Result<&'static Memory, Error> {
-    let options = Options::new(cmdline);
+    let options = options::Options::new(cmdline);
     paging::init_pat();
     let firmware = early::firmware_map(boot)?;
     let mut memblock = early::memblock(&firmware, boot, options.memblock)?;
-    let cpus = cpus(tables, &mut memblock)?;
-    let numa = numa(tables, cpus, options.numa, &mut memblock, &firmware)?;
+    let cpus = topology::cpus(tables, &mut memblock)?;
+    let numa = topology::numa(tables, cpus, options.numa, &mut memblock, &firmware)?;
     let largest = if features.gib_pages { PageSize::Size1G } else { PageSize::Size2M };
     let mut kernel_map = kernel_map::build(&mut memblock, largest)?;
     leave_loader(boot, &mut memblock, &kernel_map)?;
@@ -250,41 +226,6 @@ fn leave_loader(
     log::info!("Freeing boot loader memory: {}K", given >> 10);
     memblock.dump_all();
     Ok(())
-}
-
-/// APIC ids of the CPUs that run: the boot CPU. Those that the firmware lists besides it are counted, not started.
-fn cpus(tables: Option<&acpi::Tables>, memblock: &mut Memblock<'static>) -> Result<&'static [u32], Error> {
-    let madt = tables.and_then(|t| t.find(b"APIC")).and_then(|bytes| match Madt::new(bytes) {
-        Ok(madt) => Some(madt),
-        Err(error) => {
-            log::error!("ACPI: MADT is broken: {error:?}");
-            None
-        }
-    });
-    let boot_id = paging::apic_id();
-    let listed = madt.and_then(|madt| madt.enabled(boot_id, paging::apic_mode(), memblock));
-    let nr_listed = listed.map_or(1, |ids| ids.len().max(1));
-    log::info!("smpboot: {nr_listed} CPUs listed; running on the boot CPU only");
-    match listed.and_then(|ids| ids.get(..1)) {
-        Some(ids) => Ok(ids),
-        None => Ok(memblock.alloc_slice(1, boot_id, OnNode::Any)?),
-    }
-}
-
-fn numa(
-    tables: Option<&acpi::Tables>,
-    cpus: &[u32],
-    mode: numa::Mode,
-    memblock: &mut Memblock<'static>,
-    firmware: &early::FirmwareMap,
-) -> Result<Numa<'static>, Error> {
-    let found = numa::Tables {
-        srat: tables.and_then(|t| t.find(b"SRAT")),
-        slit: tables.and_then(|t| t.find(b"SLIT")),
-        apic_mode: paging::apic_mode(),
-    };
-    let max_pfn = firmware.map.usable().map(|r| mm::Pfn::down(r.end())).max().ok_or(Error::NoUsableMemory)?;
-    Ok(Numa::init(&found, mode, cpus, memblock, max_pfn)?)
 }
 
 /// Nodes, sections and zones, and the page allocator with all free memory in it.
