@@ -2,18 +2,23 @@
 //!
 //! ```text
 //! start        one column of named steps from the boot loader's jump to the workload
-//! cpu          per-CPU area, descriptor tables, processor features, old interrupt controllers, control transfer
+//! cpu          per-CPU area, descriptor tables, processor features, paging registers, old interrupt controllers
 //! trap         entry stubs, the saved registers, dispatch, reports of unexpected exceptions, fix-ups
 //! console      serial port, log levels and time stamps, raw output
 //! debug        panic, backtrace, symbols, known stacks
 //! firmware     what the boot loader hands over, in the firmware's own terms; ACPI tables; fw_cfg
 //! cmdline      the kernel's command line
+//! image        the kernel image's own bounds
 //! uaccess      copies from and to user space that survive bad pointers
 //! thread       kernel threads
 //! memory       the memory subsystem on this machine
 //! ktest        in-kernel tests: registration and runner
 //! exit         how a run ends
 //! ```
+//!
+//! # Locking
+//! One CPU runs, the boot CPU, with interrupts off from the loader's jump to the end: exceptions and NMIs are all that
+//! comes in between. Locks are taken as if there were more of both.
 #![no_std]
 
 extern crate alloc;

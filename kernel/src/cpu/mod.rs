@@ -1,4 +1,5 @@
-//! One CPU: its per-CPU area, descriptor tables and features, and the old interrupt controllers to be kept silent.
+//! One CPU: its per-CPU area, descriptor tables, features and paging registers, and the old interrupt controllers to be
+//! kept silent.
 
 pub mod features;
 pub mod paging;

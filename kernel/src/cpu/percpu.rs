@@ -5,7 +5,7 @@
 //! gs:[8]   number of the CPU (u32)              read by mm::arch::cpu_id
 //! gs:[16]  lock levels held here (u64)          read and written by mm::arch::held_levels
 //! gs:[24]  the thread that runs                 see thread
-//! gs:[32]  traps that are being reported (u32)  see trap::report
+//! gs:[32]  fatal reports under way (u32)   see debug::panic
 //! ```
 //!
 //! # Invariants

@@ -42,14 +42,11 @@ pub fn init(bytes: &'static [u8]) -> Result<(), Error> {
     Ok(())
 }
 
-/// The table has moved to `table`: for when the boot loader's mappings go. Null: there is none any more.
+/// The table has moved to `table`: for when the boot loader's mappings go.
 ///
 /// # Safety
 /// The same bytes are mapped at `table`, for good.
 pub unsafe fn relocate(table: *const u8) {
-    if table.is_null() {
-        LENGTH.store(0, Relaxed);
-    }
     TABLE.store(table.cast_mut(), Relaxed);
 }
 

@@ -18,7 +18,8 @@
 //! - I3: a thread is in the run queue exactly while it is Ready.
 //!
 //! # Locking
-//! The run queue's lock guards the links and is held with interrupts off.
+//! Only the boot CPU runs threads, and all of them with interrupts off, as the boot thread does: nothing needs an
+//! interrupt yet. The run queue's lock guards the links and is held with interrupts off, whatever the thread's state.
 //!
 //! # Not here
 //! Preemption, sleeping, wait queues.

@@ -91,7 +91,7 @@ unsafe extern "C" fn enter() {
 unsafe extern "C" fn run<F: FnOnce()>(function: *mut u8) -> ! {
     // SAFETY: `spawn` wrote it there, and nobody else reads it.
     let function = unsafe { function.cast::<F>().read() };
-    // A switch is made with interrupts off; the boot thread's state is not known here, so they stay off.
+    // With interrupts off, as every thread (`thread`, Locking).
     function();
     exit()
 }

@@ -9,8 +9,8 @@
 //! ```
 //!
 //! # Locking
-//! Handlers run with interrupts off. They take no lock that is taken with interrupts on, the console's apart, which
-//! lets its own CPU in again.
+//! Handlers run with interrupts off. Page faults of `uaccess` and of user space take the locks of the address space in
+//! use, so a copy is made with none of them held; other handlers take only the console, which lets its own CPU in again.
 
 pub mod entry;
 pub mod extable;
