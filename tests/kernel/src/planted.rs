@@ -3,7 +3,7 @@
 use core::arch::asm;
 use core::sync::atomic::AtomicU64;
 
-use kernel::memory::stack::Stack;
+use kernel::memory::{space, stack::Stack};
 use kernel::{ktest, thread};
 use mm::page::PageFlags;
 use mm::page_alloc::PageBlock;
@@ -20,6 +20,7 @@ ktest!(exits_early, on "planted");
 ktest!(overflows_the_stack, on "planted");
 ktest!(overflows_a_threads_stack, on "planted");
 ktest!(writes_to_a_wild_pointer, on "planted");
+ktest!(reads_through_null_with_the_address_space_locked, on "planted");
 ktest!(writes_to_a_constant, on "planted");
 ktest!(calls_data, on "planted");
 ktest!(frees_a_page_twice, on "planted");
@@ -70,6 +71,17 @@ fn overflows_a_threads_stack() {
     // SAFETY: never freed.
     let thread = unsafe { thread::spawn("deep", stack.addresses(), overflows_the_stack) };
     thread.expect("large enough").join();
+}
+
+fn reads_through_null_with_the_address_space_locked() {
+    space::enter(memory()).expect("memory for an address space");
+    let read = space::with(memory(), |space| {
+        let _areas = space.lock();
+        let null = core::hint::black_box(core::ptr::null::<u64>());
+        // SAFETY: none: nothing is mapped there, and the fault ends the run.
+        unsafe { null.read_volatile() }
+    });
+    core::hint::black_box(read);
 }
 
 fn writes_to_a_constant() {
