@@ -8,19 +8,11 @@
 //! ```
 //! Dropping it checks the whole allocator and that every page has come back.
 
-use std::alloc::alloc;
-use std::vec::Vec;
-
-use core::ptr::NonNull;
-
+use crate::PAGE_SIZE;
 use crate::arch::{Machine, SimMachine, run_as_cpu};
-use crate::id::{CpuId, NodeId, ZoneIdx};
-use crate::node::Nodes;
-use crate::page::Page;
+use crate::id::CpuId;
+use crate::init::testing::Spec;
 use crate::page_alloc::PageAllocator;
-use crate::pfn::{Pfn, PfnRange};
-use crate::sparse::Sparse;
-use crate::zone::Zone;
 
 /// Such a machine.
 #[derive(Debug)]
@@ -31,10 +23,9 @@ pub(crate) struct TestMachine {
     pub(crate) all_pages: u64,
     nr_cpus: u32,
     leaks_allowed: bool,
+    // What the allocator lives in goes last.
     sim: SimMachine,
 }
-
-const MIB_PAGES: u64 = 256;
 
 impl TestMachine {
     /// One node, one CPU.
@@ -42,37 +33,16 @@ impl TestMachine {
         Self::with(mib, 1, 1)
     }
 
-    /// `mib` MiB from address 0 on, in equal parts for `nr_nodes` nodes. Frame 0 is reserved.
+    /// `mib` MiB from address 0 on, in equal parts for `nr_nodes` nodes. The first page is reserved.
     pub(crate) fn with(mib: u64, nr_nodes: u64, nr_cpus: u32) -> Self {
-        let end = Pfn::new(mib * MIB_PAGES);
-        // Whole sections have struct pages, as on the real machine.
-        let sim = SimMachine::new(end.align_up(crate::sparse::SECTION_NR_PAGES).byte());
-        let machine = sim.machine();
-        let spans: Vec<_> = (0..nr_nodes)
-            .map(|n| zone_spans(end.get() * n / nr_nodes, end.get() * (n + 1) / nr_nodes))
-            .collect();
-        let nodes = Nodes::for_test(Sparse::for_test(machine, end), &spans, nr_cpus);
-        for zone in nodes.populated_zones() {
-            for pfn in zone.span().iter() {
-                let make = if pfn == Pfn::default() { Page::reserved } else { Page::free };
-                // SAFETY: inside the machine's vmemmap.
-                unsafe { machine.page(pfn).write(make(zone.node(), zone.idx())) };
-            }
-        }
-        // SAFETY: the layout's size is not zero; memory of that layout, leaked; the nodes' only allocator.
-        let pages = unsafe {
-            let memory = NonNull::new(alloc(PageAllocator::layout(nr_cpus).unwrap())).unwrap();
-            PageAllocator::new(nodes, memory, nr_cpus, |cpu| NodeId((cpu.0 as u64 % nr_nodes) as u16))
-        };
-        let mut all_pages = 0;
-        for zone in nodes.populated_zones() {
-            let range = PfnRange::new(zone.start_pfn().max(Pfn::new(1)), zone.span().end);
-            // SAFETY: RAM of one node that nobody has had before.
-            all_pages += unsafe { pages.hand_over(range) };
-        }
-        for zone in nodes.populated_zones() {
-            set_limits(&nodes, zone, nr_cpus);
-        }
+        let start = |node: u64| (mib << 20) / PAGE_SIZE as u64 * node / nr_nodes * PAGE_SIZE as u64;
+        let spec = (0..nr_nodes).fold(Spec::new().reserved(0..PAGE_SIZE as u64), |spec, node| {
+            spec.ram(node as u16, start(node)..start(node + 1))
+        });
+        let spec = (0..nr_cpus).fold(spec, |spec, cpu| spec.cpus((u64::from(cpu) % nr_nodes) as u16, 1));
+        let machine = spec.boot();
+        let all_pages = machine.given();
+        let (pages, sim) = machine.into_parts();
         Self { pages, all_pages, nr_cpus, leaks_allowed: false, sim }
     }
 
@@ -109,27 +79,4 @@ impl Drop for TestMachine {
         self.pages.validate();
         assert_eq!(self.pages.free_pages_total(), self.all_pages, "free pages at the end and at the start");
     }
-}
-
-fn zone_spans(start: u64, end: u64) -> [PfnRange; ZoneIdx::COUNT] {
-    let node = PfnRange::new(Pfn::new(start), Pfn::new(end));
-    let bounds = [0, 16 * MIB_PAGES, 4096 * MIB_PAGES, u64::MAX];
-    ZoneIdx::ALL.map(|idx| match bounds.get(idx.index()..idx.index() + 2) {
-        Some(&[low, high]) => node.intersect(PfnRange::new(Pfn::new(low), Pfn::new(high))),
-        _ => PfnRange::default(),
-    })
-}
-
-/// Watermarks and reserves near Linux's.
-fn set_limits(nodes: &Nodes, zone: &Zone, nr_cpus: u32) {
-    let total: u64 = nodes.populated_zones().map(Zone::managed).sum();
-    let min = (total * 64).isqrt() / 4 * zone.managed() / total;
-    zone.set_watermarks([min, min + min / 4, min + min / 2]);
-    let node = nodes.get(zone.node()).unwrap();
-    let above = |idx: ZoneIdx| -> u64 {
-        node.zones().iter().filter(|z| z.idx() > zone.idx() && z.idx() <= idx).map(Zone::managed).sum()
-    };
-    zone.set_lowmem_reserve(ZoneIdx::ALL.map(|idx| above(idx) / 256));
-    let batch = ((zone.managed() / 1024).min(256) / 4).max(1) as u32;
-    zone.set_pcp_limits((min as u32 / nr_cpus).max(batch * 4), batch);
 }

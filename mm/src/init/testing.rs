@@ -130,7 +130,7 @@ impl Spec {
         // SAFETY: these nodes were built from this memblock, and its free memory is nobody's.
         let given = unsafe { init::hand_over(&memblock, &allocator) };
         let mut sysctl = Sysctl::default();
-        let machine = TestMachine { allocator, cpu_nodes: self.cpu_nodes.clone(), sysctl, given, _sim: sim };
+        let machine = TestMachine { allocator, cpu_nodes: self.cpu_nodes.clone(), sysctl, given, sim };
         machine.with_cpus(|cpus| {
             nodes.init_watermarks(&mut sysctl, cpus);
             nodes.raise_min_free(&mut sysctl, self.huge_pages, cpus);
@@ -178,13 +178,18 @@ pub struct TestMachine {
     cpu_nodes: Vec<NodeId>,
     sysctl: Sysctl,
     given: u64,
-    _sim: SimMachine,
+    sim: SimMachine,
 }
 
 impl TestMachine {
     /// The page allocator.
     pub fn allocator(&self) -> &PageAllocator {
         &self.allocator
+    }
+
+    /// The page allocator, and what it and its memory live in: to be dropped after it.
+    pub fn into_parts(self) -> (PageAllocator, SimMachine) {
+        (self.allocator, self.sim)
     }
 
     /// The nodes.

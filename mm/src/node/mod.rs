@@ -20,8 +20,6 @@
 mod fallback;
 mod log;
 mod setup;
-#[cfg(test)]
-mod testing;
 mod tune;
 mod zonelist;
 

@@ -67,13 +67,6 @@ unsafe impl Send for Zonelist {}
 unsafe impl Sync for Zonelist {}
 
 impl Zonelist {
-    #[cfg(test)]
-    pub(super) fn for_test(entries: &'static mut [ZoneRef]) -> Self {
-        let len = entries.len();
-        // SAFETY: leaked, and nobody else has them.
-        unsafe { Self::new(NonNull::from_mut(entries).cast(), len) }
-    }
-
     pub(super) const EMPTY: Self = Self { entries: NonNull::dangling(), len: 0, first: [0; ZoneIdx::COUNT] };
 
     /// # Safety

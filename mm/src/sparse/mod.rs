@@ -23,8 +23,6 @@
 
 mod init;
 #[cfg(test)]
-mod testing;
-#[cfg(test)]
 mod tests;
 
 pub use init::{AlreadyPopulated, Error, PopulateVmemmap};
