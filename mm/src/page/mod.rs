@@ -130,13 +130,13 @@ impl Page {
 
     /// Sets `flags` without an atomic operation: for a page whose flags nobody else changes now (Linux: `__SetPage...`).
     #[inline]
-    pub fn set_flags_owned(&self, flags: PageFlags) {
+    pub(crate) fn set_flags_owned(&self, flags: PageFlags) {
         self.flags.store(self.flags.load(Ordering::Relaxed) | flags.bits(), Ordering::Relaxed);
     }
 
     /// Clears `flags` without an atomic operation: as [`set_flags_owned`](Self::set_flags_owned).
     #[inline]
-    pub fn clear_flags_owned(&self, flags: PageFlags) {
+    pub(crate) fn clear_flags_owned(&self, flags: PageFlags) {
         self.flags.store(self.flags.load(Ordering::Relaxed) & !flags.bits(), Ordering::Relaxed);
     }
 
@@ -188,7 +188,7 @@ impl Page {
 
     /// Sets the count, for a page that nobody else can reach.
     #[inline]
-    pub fn set_refcount(&self, count: u32) {
+    pub(crate) fn set_refcount(&self, count: u32) {
         self.refcount.store(count, Ordering::Relaxed);
     }
 
@@ -202,7 +202,7 @@ impl Page {
     /// One user less; whether it was the last (Linux: `put_page_testzero`).
     #[inline]
     #[must_use = "the last user frees the page"]
-    pub fn put(&self) -> bool {
+    pub(crate) fn put(&self) -> bool {
         // Release: what this user did to the page happens before its freeing; the fence is its partner.
         let before = self.refcount.fetch_sub(1, Ordering::Release);
         debug_assert!(before != 0, "put of a page without users");
@@ -220,7 +220,7 @@ impl Page {
 
     /// Sets the kind.
     #[inline]
-    pub fn set_page_type(&self, page_type: PageType) {
+    pub(crate) fn set_page_type(&self, page_type: PageType) {
         self.type_or_mapcount.store(page_type.bits(), Ordering::Relaxed);
     }
 
@@ -235,13 +235,13 @@ impl Page {
 
     /// One mapping more.
     #[inline]
-    pub fn add_mapping(&self) {
+    pub(crate) fn add_mapping(&self) {
         self.type_or_mapcount.fetch_add(1, Ordering::Relaxed);
     }
 
     /// One mapping less; whether it was the last.
     #[inline]
-    pub fn remove_mapping(&self) -> bool {
+    pub(crate) fn remove_mapping(&self) -> bool {
         self.type_or_mapcount.fetch_sub(1, Ordering::Relaxed) == 0
     }
 
