@@ -129,11 +129,13 @@ impl FreeAreas {
         Ok(())
     }
 
-    /// The pageblock around `pfn` when it lies in the zone as a whole.
-    pub(super) fn pageblock_inside(&self, pfn: Pfn) -> Option<PfnRange> {
-        let start = pfn.align_down(PAGEBLOCK_NR_PAGES);
-        let pageblock = PfnRange::new(start, start + PAGEBLOCK_NR_PAGES);
-        (pageblock.intersect(self.zone.span) == pageblock).then_some(pageblock)
+    /// The pageblock around `pfn`, from `pfn` on when the zone's start cuts it; `None` when the zone's end does (Linux has
+    /// it so in `move_freepages_block`).
+    fn pageblock_inside(&self, pfn: Pfn) -> Option<PfnRange> {
+        let (start, span) = (pfn.align_down(PAGEBLOCK_NR_PAGES), self.zone.span);
+        let end = start + PAGEBLOCK_NR_PAGES;
+        let from = if start < span.start { pfn } else { start };
+        (end <= span.end).then(|| PfnRange::new(from, end))
     }
 
     /// Moves all free blocks of a pageblock to the lists of `to` (Linux: `move_freepages_block`). Looks at each of its
@@ -176,9 +178,14 @@ impl FreeAreas {
     ) -> Result<u64, BadPage> {
         let pfn = page.pfn(self.zone.machine);
         blocks.set_migrate_type(pfn, to);
-        match self.pageblock_inside(pfn) {
-            Some(pageblock) => Ok(self.move_pageblock(page, pageblock, to)?.free),
-            None => Ok(0),
+        let Some(pageblock) = self.pageblock_inside(pfn) else { return Ok(0) };
+        let moved = self.move_pageblock(page, pageblock, to)?;
+        let head = block::in_same_pageblock(&self.zone, page, pageblock.start);
+        if block::free_order(head) == Some(PAGEBLOCK_ORDER) && head.same_zone(&page) {
+            // All of it: a neighbour that the old type kept apart may be one with it now (A2).
+            let block = self.take(head, PAGEBLOCK_ORDER)?;
+            self.free(block, to, Some(End::Tail), blocks)?;
         }
+        Ok(moved.free)
     }
 }

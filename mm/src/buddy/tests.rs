@@ -209,6 +209,20 @@ fn isolated_pages_are_not_counted_and_merge_with_no_others() {
     assert_eq!((zone.free.free_pages(), zone.free.pages_of(MigrateType::Isolate)), (512, 512));
     assert_eq!(zone.free.retype_pageblock(page, MigrateType::Movable, &zone.types), Ok(512));
     assert_eq!(zone.free.free_pages(), 1024);
+    // Nothing keeps the two apart any more.
+    zone.validate();
+    assert_eq!(zone.free.area(Order::MAX).nr_free(), 1);
+}
+
+#[test]
+fn a_pageblock_that_the_zones_start_cuts_is_moved_from_the_page_on() {
+    let mut zone = TestZone::full(3..1020);
+    let (first, last) = (zone.page(4), zone.page(512));
+    assert_eq!(zone.free.retype_pageblock(first, MigrateType::Unmovable, &zone.types), Ok(508));
+    assert_eq!(zone.free.pages_of(MigrateType::Unmovable), 508);
+    // As in Linux, one that the zone's end cuts stays.
+    assert_eq!(zone.free.retype_pageblock(last, MigrateType::Unmovable, &zone.types), Ok(0));
+    zone.validate();
 }
 
 #[track_caller]
