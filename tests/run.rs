@@ -50,6 +50,18 @@ fn trials() -> Vec<Trial> {
         let output = play("panic", "", Stdio::null())?;
         output.ends(1)?.prints("a planted assertion")
     });
+    add("malformed_and_unknown_kernel_options_are_reported_and_the_boot_goes_on", || {
+        let options = "loglevel=abc memblock=x numa=banana dump=nosuch foo bar=\"baz qux\" poweroff";
+        let run = strata(&format!("--timeout 240 -- '{options}'"))?.ends(0)?;
+        for name in ["loglevel", "memblock", "numa"] {
+            run.prints(&format!("Malformed early option '{name}'"))?;
+        }
+        run.prints("Unknown kernel command line parameters \"foo bar=\"baz qux\"\"")?;
+        run.prints("dump: no file named 'nosuch'")?;
+        strata("--timeout 240 -- 'poweroff dump \"not ended'")?
+            .ends(0)?
+            .prints("Malformed early option 'dump'")
+    });
     for (name, options) in [
         ("bios", "--firmware bios"),
         ("uefi", "--firmware uefi"),
