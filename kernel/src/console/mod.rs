@@ -20,7 +20,7 @@ mod port;
 use core::fmt::{self, Write};
 
 pub use level::set_level;
-pub use port::{read_byte, take_over};
+pub use port::take_over;
 
 use port::Guard;
 

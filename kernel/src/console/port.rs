@@ -31,15 +31,6 @@ pub(super) fn init() {
     PRESENT.store(status != 0xff, Ordering::Relaxed);
 }
 
-/// The next byte typed into the console, if there is one.
-pub fn read_byte() -> Option<u8> {
-    if !PRESENT.load(Ordering::Relaxed) {
-        return None;
-    }
-    let _guard = Guard::new();
-    port().try_receive().ok()
-}
-
 /// From now on only this CPU prints: it reports a fatal error.
 pub fn take_over() {
     TAKEN_OVER.store(cpu_id().0 + 1, Ordering::Relaxed);

@@ -34,11 +34,6 @@ pub fn apic_id() -> u32 {
     extended.map_or_else(basic, |level| level.x2apic_id())
 }
 
-/// The root of the page tables in use.
-pub fn root() -> Pfn {
-    Pfn::containing(Cr3::read().0.start_address())
-}
-
 /// Uses other page tables from now on; all but global translations leave the TLB.
 ///
 /// # Safety

@@ -116,10 +116,4 @@ impl JoinHandle {
         }
         thread.stack.0..thread.stack.1
     }
-
-    /// The thread's number.
-    pub fn id(&self) -> u32 {
-        // SAFETY: alive until `join`.
-        unsafe { self.thread.as_ref() }.id
-    }
 }
