@@ -1,5 +1,7 @@
 //! The flags and the type of a page, with Linux 6.1's names.
 
+use core::fmt;
+
 bitflags::bitflags! {
     /// Flags of a page; bit numbers are Linux 6.1's (`enum pageflags`).
     #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -71,7 +73,7 @@ impl PageFlags {
 
 /// What an unmapped page is used for. Shares its word with the mapcount less one, so `NONE` is that of a page mapped
 /// nowhere, and the others are numbers that no mapcount reaches.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct PageType(u32);
 
 impl PageType {
@@ -97,5 +99,19 @@ impl PageType {
 
     pub(crate) const fn from_bits(bits: u32) -> Self {
         if bits < Self::BASE { Self::MAPPED } else { Self(bits) }
+    }
+}
+
+impl fmt::Debug for PageType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match *self {
+            Self::NONE => "none",
+            Self::BUDDY => "buddy",
+            Self::OFFLINE => "offline",
+            Self::TABLE => "table",
+            Self::GUARD => "guard",
+            Self::MAPPED => "mapped",
+            Self(bits) => return write!(f, "unknown({bits:#x})"),
+        })
     }
 }
