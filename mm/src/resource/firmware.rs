@@ -6,33 +6,18 @@ use crate::e820::{Entry, Kind, Map};
 
 const MIB: u64 = 1 << 20;
 
-/// Where the kernel's parts are.
-#[derive(Clone, Copy, Debug)]
-pub struct KernelImage {
-    /// Instructions.
-    pub code: PhysRange,
-    /// Constants.
-    pub rodata: PhysRange,
-    /// Initialised data.
-    pub data: PhysRange,
-    /// Data that starts as zero.
-    pub bss: PhysRange,
-}
-
 impl Tree<'_> {
-    /// Adds the parts of the kernel image; empty ones are left out. Those that share a page with another are reported
-    /// and left out, too.
+    /// Adds the parts of the kernel image, by Linux's names (`Kernel code`, `Kernel rodata`, `Kernel data`, `Kernel bss`);
+    /// a part in several pieces is named for each, empty ones are left out. Those that share a page with another are
+    /// reported and left out, too.
     ///
     /// # Errors
     /// [`Error::Full`].
-    pub fn add_kernel(&mut self, image: &KernelImage) -> Result<(), Error> {
-        let parts = [
-            (image.code, "Kernel code"),
-            (image.rodata, "Kernel rodata"),
-            (image.data, "Kernel data"),
-            (image.bss, "Kernel bss"),
-        ];
-        for (range, name) in parts.into_iter().filter(|(range, _)| !range.is_empty()) {
+    pub fn add_kernel(
+        &mut self,
+        parts: impl Iterator<Item = (PhysRange, &'static str)>,
+    ) -> Result<(), Error> {
+        for (range, name) in parts.filter(|(range, _)| !range.is_empty()) {
             self.insert_or_report(range, name)?;
         }
         Ok(())

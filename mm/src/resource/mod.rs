@@ -18,7 +18,6 @@ mod show;
 #[cfg(test)]
 mod tests;
 
-pub use firmware::KernelImage;
 pub use show::{Item, Iter};
 
 use crate::addr::PhysRange;

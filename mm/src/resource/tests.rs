@@ -95,7 +95,7 @@ fn splitting_takes_what_is_left() {
     assert_eq!(tree.iter().count(), 4);
 }
 
-fn iomem_of(raw: &[(u64, u64, u32)], image: Option<&KernelImage>) -> String {
+fn iomem_of(raw: &[(u64, u64, u32)], image: &[(PhysRange, &'static str)]) -> String {
     let mut entries = vec![e820::Entry::EMPTY; 96];
     let mut map = e820::Map::new(&mut entries);
     for &(start, last, kind) in raw {
@@ -105,9 +105,7 @@ fn iomem_of(raw: &[(u64, u64, u32)], image: Option<&KernelImage>) -> String {
     map.trim_bios_range().unwrap();
     let mut slots = vec![Slot::EMPTY; 64];
     let mut tree = Tree::new(&mut slots, r(0, 1 << 40)).unwrap();
-    if let Some(image) = image {
-        tree.add_kernel(image).unwrap();
-    }
+    tree.add_kernel(image.iter().copied()).unwrap();
     tree.add_firmware_map(&map).unwrap();
     tree.add_firmware_map_late(&map).unwrap();
     tree.validate();
@@ -126,12 +124,12 @@ fn a_pc_with_4_gib_reads_as_under_linux() {
         (0x100000000, 0x13fffffff, 1),
         (0xfd00000000, 0xffffffffff, 2),
     ];
-    let image = KernelImage {
-        code: r(0x100_0000, 0x1e0_1ef2),
-        rodata: r(0x200_0000, 0x282_7000),
-        data: r(0x2a0_0000, 0x2c4_5e00),
-        bss: r(0x32b_1000, 0x380_0000),
-    };
+    let image = [
+        (r(0x100_0000, 0x1e0_1ef2), "Kernel code"),
+        (r(0x200_0000, 0x282_7000), "Kernel rodata"),
+        (r(0x2a0_0000, 0x2c4_5e00), "Kernel data"),
+        (r(0x32b_1000, 0x380_0000), "Kernel bss"),
+    ];
     // Linux's, without the windows of devices.
     let want = "\
 00000000-00000fff : Reserved
@@ -148,7 +146,7 @@ fffc0000-ffffffff : Reserved
 100000000-13fffffff : System RAM
 fd00000000-ffffffffff : Reserved
 ";
-    assert_eq!(iomem_of(&raw, Some(&image)), want);
+    assert_eq!(iomem_of(&raw, &image), want);
 }
 
 #[test]
@@ -167,7 +165,7 @@ fn the_gap_after_memory_becomes_a_buffer() {
 20000000-20000fff : ACPI Tables
 20001000-20001fff : ACPI Non-volatile Storage
 ";
-    assert_eq!(iomem_of(&raw, None), want);
+    assert_eq!(iomem_of(&raw, &[]), want);
 }
 
 #[test]

@@ -150,8 +150,13 @@ impl Sparse {
     /// Sets the migratetype of `pfn`'s pageblock; nothing without a section (Linux: `set_pageblock_migratetype`). The
     /// zone is locked, or not in use yet.
     pub fn set_migrate_type(&self, pfn: Pfn, to: MigrateType) {
+        self.change_block(pfn, |block| block & !TYPE_MASK | to as u8);
+    }
+
+    /// Atomically: two zones can share a pageblock, and each has a lock of its own.
+    fn change_block(&self, pfn: Pfn, change: impl Fn(u8) -> u8) {
         if let Some(block) = self.block(pfn) {
-            block.store(block.load(Ordering::Relaxed) & !TYPE_MASK | to as u8, Ordering::Relaxed);
+            let _ = block.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |block| Some(change(block)));
         }
     }
 
@@ -162,10 +167,8 @@ impl Sparse {
 
     /// Sets whether compaction skips `pfn`'s pageblock; the zone is locked.
     pub fn set_skip(&self, pfn: Pfn, skip: Skip) {
-        if let Some(block) = self.block(pfn) {
-            let rest = block.load(Ordering::Relaxed) & !SKIP;
-            block.store(rest | if skip == Skip::Yes { SKIP } else { 0 }, Ordering::Relaxed);
-        }
+        let mark = if skip == Skip::Yes { SKIP } else { 0 };
+        self.change_block(pfn, |block| block & !SKIP | mark);
     }
 
     /// One past the highest section there can be.

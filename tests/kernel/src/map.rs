@@ -1,5 +1,6 @@
 //! What boot made of the firmware's map: zones, struct pages, what is kept back.
 
+use kernel::debug::stacks;
 use kernel::{image, ktest};
 use mm::arch::Machine;
 use mm::page::{PageFlags, PageType};
@@ -15,8 +16,25 @@ ktest!(managed_pages_are_those_that_are_not_reserved);
 ktest!(all_struct_pages_of_all_sections_are_initialised);
 ktest!(the_first_mib_and_the_kernel_image_are_reserved);
 ktest!(boot_keeps_little_back);
+ktest!(iomem_shows_the_whole_kernel_image);
 ktest!(zones_end_where_devices_reach);
 ktest!(watermarks_are_set_and_rise);
+
+/// All of it but the holes below stacks, which have no frames.
+fn iomem_shows_the_whole_kernel_image() {
+    for (name, part) in [
+        ("Kernel code", image::text()),
+        ("Kernel rodata", image::rodata()),
+        ("Kernel data", image::data()),
+        ("Kernel bss", image::bss()),
+    ] {
+        let shown = memory().iomem.iter().filter(|item| item.name == name);
+        let shown: u64 = shown.map(|item| item.range.len_bytes()).sum();
+        let pages = part.clone().step_by(PAGE_SIZE);
+        let holes = pages.filter(|&page| stacks::is_guard_page(page)).count() * PAGE_SIZE;
+        assert_eq!(shown, part.end - part.start - holes as u64, "{name}");
+    }
+}
 
 /// The page of a frame in a section.
 fn page(pfn: Pfn) -> PagePtr {
