@@ -8,12 +8,14 @@
 //! ```
 //!
 //! # Invariants
-//! - I1: the tables come from memblock and live as long as the machine.
+//! - I1: the tables come from memblock, those of the vmalloc space from the page allocator; root entries' tables live as
+//!   long as the machine.
 //! - I2: nothing is mapped both writable and executable, and nothing below the kernel's half.
 
 use mm::addr::{PhysAddr, PhysRange, VirtAddr};
 use mm::arch::{Machine, layout};
 use mm::memblock::{Memblock, OnNode, Region, Request};
+use mm::page_alloc::PageAllocator;
 use mm::pgtable::{Level, OutOfMemory, PageCounts, PageSize, PageTable, TableSource, VirtRange};
 use mm::{PAGE_SIZE, Pfn};
 
@@ -58,14 +60,27 @@ pub(super) fn build(memblock: &mut Memblock<'static>, largest: PageSize) -> Resu
     let base = VirtAddr::new(layout::DIRECT_MAP);
     let direct = tree.map_direct(base, ram.iter().copied(), largest, &mut tables)?;
     map_image(&mut tree, &mut tables)?;
-    for (start, end) in [(layout::VMALLOC, layout::VMALLOC_END), (layout::VMEMMAP, layout::VMEMMAP_END)] {
-        let range = VirtRange::from_bounds(start, end).ok_or(Error::Layout)?;
-        tree.populate_root(range, &mut tables)?;
-    }
+    populate_root(&mut tree, layout::VMEMMAP, layout::VMEMMAP_END, &mut tables)?;
     if let Some(range) = memblock.range_of(ram) {
         memblock.free(range)?;
     }
     Ok(KernelMap { tree, direct })
+}
+
+/// Makes the vmalloc space's root entries present, so that every address space shares what will be mapped there (Linux:
+/// `preallocate_vmalloc_pages`). Their tables come from the page allocator: they are nothing that boot keeps back.
+pub(super) fn share_vmalloc_space(tree: &mut PageTable, mut pages: &PageAllocator) -> Result<(), Error> {
+    populate_root(tree, layout::VMALLOC, layout::VMALLOC_END, &mut pages)
+}
+
+fn populate_root(
+    tree: &mut PageTable,
+    start: u64,
+    end: u64,
+    tables: &mut impl TableSource,
+) -> Result<(), Error> {
+    let range = VirtRange::from_bounds(start, end).ok_or(Error::Layout)?;
+    Ok(tree.populate_root(range, tables)?)
 }
 
 /// Memblock's memory, copied: tables are taken from memblock while the ranges are walked.

@@ -188,6 +188,7 @@ pub fn init(
     memblock.free(firmware.storage)?;
     let pages = page_allocator(&mut memblock, &numa, cpus, &mut kernel_map)?;
     let sysctl = limits(pages, &numa);
+    kernel_map::share_vmalloc_space(&mut kernel_map.tree, pages)?;
     let slub = heap::init(pages, &numa)?;
     let memory = Memory {
         pages,
