@@ -8,10 +8,10 @@
 #![no_std]
 #![no_main]
 
+mod buddy;
 mod faults;
 mod map;
 mod nodes;
-mod pages;
 mod planted;
 mod printing;
 mod slabs;
