@@ -62,6 +62,26 @@ fn trials() -> Vec<Trial> {
             .ends(0)?
             .prints("Malformed early option 'dump'")
     });
+    add("settings_of_the_command_line_are_in_force_after_boot", || {
+        let settings = "sysctl.vm.min_free_kbytes=65536 sysctl.vm.percpu_pagelist_high_fraction=100 \
+            \"sysctl.vm.lowmem_reserve_ratio=64 16 8 0 0\" sysctl.vm.nosuch=1 sysctl.vm.watermark_scale_factor=0";
+        let options =
+            "movablecore=256M kernelcore=1% mminit_loglevel=1 loglevel=8 transparent_hugepage=never";
+        let boot = format!("--memory 2G --timeout 240 -- '{options} {settings} dump=zoneinfo poweroff'");
+        let run = strata(&boot)?.ends(0)?;
+        run.prints("Failed to set sysctl parameter 'vm.nosuch=1': parameter not found")?;
+        run.prints("Failed to set sysctl parameter 'vm.watermark_scale_factor=0': invalid value")?;
+        run.prints("  Node 0: 0x0000000070000000")?;
+        run.prints("mminit::zonelist general 0:Movable = 0:Movable 0:DMA32 0:DMA ")?;
+        // DMA keeps a 64th of what the higher zones manage; lists hold a hundredth of DMA's 3840 pages.
+        run.prints("protection: (0, 7102, 7102, 7997, 7997)")?;
+        run.prints("              high:  38\n")
+    });
+    add("malformed_sizes_of_movable_memory_are_reported_and_the_boot_goes_on", || {
+        let run = strata("--timeout 240 -- kernelcore=101% movablecore=x movable_node poweroff")?.ends(0)?;
+        run.prints("Malformed early option 'kernelcore'")?;
+        run.prints("Malformed early option 'movablecore'")
+    });
     for (name, options) in [
         ("bios", "--firmware bios"),
         ("uefi", "--firmware uefi"),

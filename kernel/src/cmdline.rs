@@ -27,14 +27,19 @@ const KNOWN: &[&str] = &[
     "debug",
     "dump",
     "ignore_loglevel",
+    "kernelcore",
     "ktest",
     "loglevel",
     "memblock",
+    "mminit_loglevel",
+    "movable_node",
+    "movablecore",
     // There is no randomised layout to turn off.
     "nokaslr",
     "numa",
     "poweroff",
     "quiet",
+    "transparent_hugepage",
 ];
 
 /// Reads the command line: empty where there is no fw_cfg or no such file. Bytes that are no text become `?`.

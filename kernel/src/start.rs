@@ -99,6 +99,7 @@ extern "C" fn boot(info: &'static mut BootInfo, after: fn(&Kernel) -> !) -> ! {
     console::clock::calibrate();
     let acpi = acpi::Tables::init(&boot);
     let memory = init_memory(&boot, &cmdline, &features, acpi.as_ref());
+    memory::sysctl::apply(memory, &cmdline);
     cmdline::report_unknown(&cmdline);
     after(&Kernel { boot, fw_cfg, cmdline, features, memory })
 }

@@ -13,6 +13,7 @@
 //! workload     what boot ends with
 //! dump         the files that the command line asks for
 //! iomem        the resource tree behind /proc/iomem
+//! sysctl       settings that change at run time
 //! ```
 //!
 //! # Invariants
@@ -27,6 +28,7 @@ mod kernel_map;
 mod options;
 pub mod space;
 pub mod stack;
+pub mod sysctl;
 mod topology;
 mod vmemmap;
 pub mod workload;
@@ -43,7 +45,7 @@ use mm::arch::Machine;
 use mm::aspace::ZeroPage;
 use mm::cmdline::Cmdline;
 use mm::counters::CpuEvents;
-use mm::memblock::{self, Memblock, OnNode, Request};
+use mm::memblock::{self, Direction, Memblock, OnNode, Request};
 use mm::node::{Cpus, HugePages, KernelSizes};
 use mm::numa::Numa;
 use mm::page_alloc::{AllocError, PageAllocator};
@@ -58,6 +60,7 @@ use crate::cpu::{features::Features, paging};
 use crate::debug::symbols;
 use crate::firmware::{acpi, boot::Boot};
 use crate::image;
+use options::Zonelists;
 
 /// Why memory could not be set up.
 #[derive(Debug)]
@@ -146,6 +149,8 @@ pub struct Memory {
     pub events: CpuEvents,
     /// The kernel's page tables.
     pub kernel_map: SpinLock<PageTable>,
+    /// Which CPUs and memory are near to each other.
+    pub numa: Numa<'static>,
     /// The page that reads of untouched anonymous memory see.
     pub zero_page: ZeroPage,
     /// Who uses which physical addresses.
@@ -179,6 +184,11 @@ pub fn init(
     paging::init_pat();
     let firmware = early::firmware_map(boot)?;
     let mut memblock = early::memblock(&firmware, boot, options.memblock)?;
+    if options.movable == MovableRequest::Hotplug {
+        // What is taken until the nodes are known cannot be unplugged: it should be near the kernel.
+        memblock.avoid_hotplug();
+        memblock.set_direction(Direction::BottomUp);
+    }
     let cpus = topology::cpus(tables, &mut memblock)?;
     let numa = topology::numa(tables, cpus, options.numa, &mut memblock, &firmware)?;
     let largest = if features.gib_pages { PageSize::Size1G } else { PageSize::Size2M };
@@ -186,8 +196,8 @@ pub fn init(
     leave_loader(boot, &mut memblock, &kernel_map)?;
     let iomem = iomem::tree(&firmware, &mut memblock)?;
     memblock.free(firmware.storage)?;
-    let pages = page_allocator(&mut memblock, &numa, cpus, &mut kernel_map)?;
-    let sysctl = limits(pages, &numa);
+    let pages = page_allocator(&mut memblock, &numa, cpus, &mut kernel_map, &options)?;
+    let sysctl = limits(pages, &numa, options.huge_pages);
     kernel_map::share_vmalloc_space(&mut kernel_map.tree, pages)?;
     let slub = heap::init(pages, &numa)?;
     let memory = Memory {
@@ -196,6 +206,7 @@ pub fn init(
         areas: slub.create(space::AREA_CACHE)?,
         events: heap::cpu_events(pages, numa.cpu_nodes().len())?,
         kernel_map: SpinLock::new(Level::KernelMap, kernel_map.tree),
+        numa,
         zero_page: ZeroPage::new(Machine, &mut { pages })?,
         iomem,
         direct_map: kernel_map.direct,
@@ -235,12 +246,15 @@ fn page_allocator(
     numa: &Numa<'static>,
     cpus: &'static [u32],
     kernel_map: &mut kernel_map::KernelMap,
+    options: &options::Options,
 ) -> Result<&'static PageAllocator, Error> {
     let nr_cpus = cpus.len() as u32;
     let mut vmemmap = vmemmap::Populate { tree: &mut kernel_map.tree };
-    let movable = MovableRequest::default();
     // SAFETY: memblock's memory is mapped by the direct map, boot has the machine to itself, and `Populate` maps.
-    let nodes = unsafe { mm::init::build(memblock, Machine, numa, nr_cpus, movable, &mut vmemmap) }?;
+    let nodes = unsafe { mm::init::build(memblock, Machine, numa, nr_cpus, options.movable, &mut vmemmap) }?;
+    if options.zonelists == Zonelists::Logged {
+        nodes.log_zonelists();
+    }
     let layout = PageAllocator::layout(nr_cpus).ok_or(Error::Layout)?;
     let request = Request::new(layout.size() as u64).align(layout.align() as u64).on(OnNode::Any);
     let range = memblock.alloc(request)?;
@@ -258,14 +272,20 @@ fn page_allocator(
 }
 
 /// Watermarks, reserves and per-CPU limits, as Linux sets them at boot.
-fn limits(pages: &PageAllocator, numa: &Numa<'static>) -> Sysctl {
+fn limits(pages: &PageAllocator, numa: &Numa<'static>, huge_pages: HugePages) -> Sysctl {
     let mut sysctl = Sysctl::default();
+    with_cpus(numa, |cpus| {
+        pages.nodes().init_watermarks(&mut sysctl, cpus);
+        pages.nodes().raise_min_free(&mut sysctl, huge_pages, cpus);
+    });
+    sysctl
+}
+
+/// Calls `f` with the CPUs that are online.
+fn with_cpus<R>(numa: &Numa<'static>, f: impl FnOnce(Cpus<'_>) -> R) -> R {
     let cpu_nodes = numa.cpu_nodes();
     let of_node = |node: NodeId| cpu_nodes.iter().filter(|&&n| n == node).count() as u32;
-    let cpus = Cpus { online: cpu_nodes.len() as u32, of_node: &of_node };
-    pages.nodes().init_watermarks(&mut sysctl, cpus);
-    pages.nodes().raise_min_free(&mut sysctl, HugePages::Wanted, cpus);
-    sysctl
+    f(Cpus { online: cpu_nodes.len() as u32, of_node: &of_node })
 }
 
 /// Storage in the image that one user takes for good.

@@ -1,6 +1,8 @@
 //! What the command line says about memory.
 
 use mm::cmdline::Cmdline;
+use mm::node::HugePages;
+use mm::zone::{Amount, MovableRequest};
 use mm::{memblock, numa};
 
 use crate::cmdline;
@@ -12,6 +14,21 @@ pub(super) struct Options {
     pub(super) memblock: memblock::Debug,
     /// Whether the firmware's nodes are used.
     pub(super) numa: numa::Mode,
+    /// What memory shall be movable.
+    pub(super) movable: MovableRequest,
+    /// Whether memory is kept free for huge pages.
+    pub(super) huge_pages: HugePages,
+    /// Whether zonelists are logged.
+    pub(super) zonelists: Zonelists,
+}
+
+/// Whether zonelists are logged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Zonelists {
+    /// No.
+    Quiet,
+    /// From `mminit_loglevel=1` on, as Linux.
+    Logged,
 }
 
 impl Options {
@@ -33,6 +50,50 @@ impl Options {
                 numa::Mode::On
             }
         };
-        Self { memblock, numa }
+        Self {
+            memblock,
+            numa,
+            movable: movable(cmdline),
+            huge_pages: huge_pages(cmdline),
+            zonelists: zonelists(cmdline),
+        }
+    }
+}
+
+/// `kernelcore=`, `movablecore=`; `movable_node` wins over both.
+fn movable(cmdline: &Cmdline<'_>) -> MovableRequest {
+    let amount = |name| match cmdline.last(name) {
+        None => Amount::Unsaid,
+        Some(param) => param.value.and_then(Amount::parse).unwrap_or_else(|| {
+            cmdline::malformed(name);
+            Amount::Unsaid
+        }),
+    };
+    let (kernelcore, movablecore) = (amount("kernelcore"), amount("movablecore"));
+    match cmdline.has("movable_node") {
+        true => MovableRequest::Hotplug,
+        false => MovableRequest::Sizes { kernelcore, movablecore },
+    }
+}
+
+fn huge_pages(cmdline: &Cmdline<'_>) -> HugePages {
+    match cmdline.value("transparent_hugepage") {
+        None | Some("always" | "madvise") => HugePages::Wanted,
+        Some("never") => HugePages::Never,
+        Some(_) => {
+            log::warn!("transparent_hugepage= cannot parse, ignored");
+            HugePages::Wanted
+        }
+    }
+}
+
+fn zonelists(cmdline: &Cmdline<'_>) -> Zonelists {
+    match cmdline.number("mminit_loglevel") {
+        Ok(Some(1..)) => Zonelists::Logged,
+        Ok(_) => Zonelists::Quiet,
+        Err(_) => {
+            cmdline::malformed("mminit_loglevel");
+            Zonelists::Quiet
+        }
     }
 }

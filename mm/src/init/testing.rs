@@ -45,7 +45,7 @@ impl Spec {
             reserved: Vec::new(),
             cpu_nodes: Vec::new(),
             distances: Vec::new(),
-            movable: MovableRequest { kernelcore: 0, movablecore: 0 },
+            movable: MovableRequest::NONE,
             huge_pages: HugePages::Wanted,
         }
     }
@@ -82,7 +82,7 @@ impl Spec {
         self
     }
 
-    /// `kernelcore=` and `movablecore=`, in pages.
+    /// What `kernelcore=`, `movablecore=` or `movable_node` ask for.
     pub fn movable(mut self, movable: MovableRequest) -> Self {
         self.movable = movable;
         self

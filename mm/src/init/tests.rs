@@ -131,7 +131,7 @@ fn build_of(ram: &[(u16, u64, u64)], size: u64) -> Result<Nodes, Error> {
     // SAFETY: the simulated RAM is nobody else's; the result is looked at no more when the machine is gone.
     unsafe {
         memblock.allow_resize(sim.machine());
-        build(&mut memblock, sim.machine(), &OneNode, 1, MovableRequest::default(), &mut AlreadyPopulated)
+        build(&mut memblock, sim.machine(), &OneNode, 1, MovableRequest::NONE, &mut AlreadyPopulated)
     }
 }
 

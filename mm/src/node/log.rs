@@ -81,6 +81,30 @@ pub(super) fn zonelists(nodes: &Nodes, dma_reserved: u64) {
     }
 }
 
+/// The zones that an allocation up to `highest` tries.
+struct Tried<'a>(&'a Node, ZonelistKind, ZoneIdx);
+
+impl fmt::Display for Tried<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut zones = self.0.zonelist(self.1).zones(self.2);
+        zones.try_for_each(|zone| write!(f, "{}:{} ", zone.node(), zone.idx().name()))
+    }
+}
+
+impl Nodes {
+    /// Logs what allocations of each zone of each node try (Linux: `mminit_verify_zonelist`).
+    pub fn log_zonelists(&self) {
+        for node in self.iter() {
+            for (kind, name) in [(ZonelistKind::Fallback, "general"), (ZonelistKind::ThisNode, "thisnode")] {
+                for zone in node.populated_zones().map(|z| z.idx()) {
+                    let tried = Tried(node, kind, zone);
+                    log::debug!("mminit::zonelist {name} {}:{} = {tried}", node.id(), zone.name());
+                }
+            }
+        }
+    }
+}
+
 /// Sizes of the kernel image's parts, in bytes, for [`memory`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct KernelSizes {

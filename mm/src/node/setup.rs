@@ -90,6 +90,15 @@ pub fn ram<'m>(memblock: &'m Memblock<'_>) -> impl Iterator<Item = NodeRam> + Cl
         .map(|(pages, node)| NodeRam { node: node.unwrap_or(NodeId::FIRST), pages })
 }
 
+/// Of that what can be unplugged, from each first frame that it touches.
+fn pluggable<'m>(memblock: &'m Memblock<'_>) -> impl Iterator<Item = NodeRam> + 'm {
+    let regions = memblock.memory().iter().filter(|r| r.flags.contains(memblock::Flags::HOTPLUG));
+    regions.map(|r| NodeRam {
+        node: r.node.unwrap_or(NodeId::FIRST),
+        pages: PfnRange::new(Pfn::down(r.range.start()), Pfn::down(r.range.end())),
+    })
+}
+
 /// Memory for the nodes, as much as possible on each one's own.
 #[derive(Debug)]
 pub struct NodeData {
@@ -183,7 +192,7 @@ impl Setup {
     ) -> Result<Self, Error> {
         let limits = ZoneLimits::new(ram(memblock)).ok_or(Error::NoMemory)?;
         let starts = memblock.alloc_slice(data.len, None, OnNode::Any)?;
-        movable.starts(ram(memblock), &limits, starts);
+        movable.starts(ram(memblock), pluggable(memblock), &limits, starts);
         super::log::zone_ranges(&limits, starts, ram(memblock));
         for id in data.ids() {
             let Some(node) = NonNull::new(data.slot(id).load(Ordering::Relaxed)) else { continue };
@@ -234,6 +243,9 @@ impl Setup {
         }
         for scratch in [memblock.range_of(load), memblock.range_of(used)].into_iter().flatten() {
             memblock.free(scratch)?;
+        }
+        if cfg!(debug_assertions) {
+            self.nodes.validate();
         }
         super::log::zonelists(&self.nodes, dma_reserved(memblock));
         Ok(self.nodes)

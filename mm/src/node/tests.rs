@@ -7,7 +7,7 @@ use crate::arch::SimMachine;
 use crate::memblock::{Flags, Memblock, Region};
 use crate::sparse::AlreadyPopulated;
 use crate::zone::testdata::{Machine as Facts, machines};
-use crate::zone::{Sysctl, Watermark};
+use crate::zone::{OutOfRange, Setting, Sysctl, Watermark};
 
 impl NodeMap for Facts {
     fn nr_ids(&self) -> usize {
@@ -30,7 +30,9 @@ fn with_nodes(m: &Facts, check: impl FnOnce(&Memblock<'_>, Nodes)) {
     let mut memblock = Memblock::new(&mut memory, &mut reserved);
     for r in &m.ram {
         let bytes = PhysRange::new(r.pages.start.byte(), r.pages.end.byte()).unwrap();
-        memblock.add_node(bytes, r.node, Flags::empty()).unwrap();
+        let pluggable = m.hotplug.iter().any(|h| h.pages.intersect(r.pages) == r.pages);
+        let flags = if pluggable { Flags::HOTPLUG } else { Flags::empty() };
+        memblock.add_node(bytes, r.node, flags).unwrap();
     }
     // SAFETY: simulated RAM of this machine, nobody else's; it outlives the nodes.
     let setup = unsafe {
@@ -46,14 +48,9 @@ fn with_nodes(m: &Facts, check: impl FnOnce(&Memblock<'_>, Nodes)) {
     memblock.validate();
 }
 
-/// Machines whose movable zones follow from what `Setup` is told.
-fn plain_machines() -> impl Iterator<Item = Facts> {
-    machines().into_iter().filter(|m| m.hotplug.is_empty())
-}
-
 #[test]
 fn fallback_orders_and_zonelists_are_linuxs() {
-    for m in plain_machines().filter(|m| !m.distances.is_empty()) {
+    for m in machines().into_iter().filter(|m| !m.distances.is_empty()) {
         with_nodes(&m, |_, nodes| {
             for (id, order) in &m.fallback {
                 let node = nodes.get(*id).unwrap();
@@ -75,7 +72,7 @@ fn fallback_orders_and_zonelists_are_linuxs() {
 
 #[test]
 fn holes_are_filed_under_linuxs_zones() {
-    for m in plain_machines() {
+    for m in machines() {
         with_nodes(&m, |memblock, nodes| {
             let mut got = Vec::new();
             crate::init::holes(memblock, &nodes, |node, zone, pages| got.push((node, zone, pages)));
@@ -90,15 +87,18 @@ fn limits_follow_from_managed_pages_as_in_linux() {
     let steady =
         |m: &Facts| m.user_min_free.is_none() && m.zones.iter().all(|z| z.managed == [z.managed[0]; 5]);
     let mut seen = 0;
-    for m in plain_machines().filter(steady) {
+    for m in machines().into_iter().filter(steady) {
         with_nodes(&m, |_, nodes| {
             seen += 1;
             let zone = |z: &crate::zone::testdata::ZoneFacts| nodes.get(z.node).unwrap().zone(z.idx);
             m.zones.iter().for_each(|z| zone(z).add_managed(z.managed[0]));
             let of_node = |id| m.zones.iter().find(|z| z.node == id).map_or(0, |z| z.cpus);
             let cpus = Cpus { online: m.online, of_node: &of_node };
-            let mut sysctl = Sysctl { lowmem_reserve_ratio: m.ratio, ..Sysctl::default() };
-            sysctl.set_percpu_pagelist_high_fraction(m.high_fraction).unwrap();
+            let mut sysctl = Sysctl {
+                lowmem_reserve_ratio: m.ratio,
+                percpu_pagelist_high_fraction: m.high_fraction,
+                ..Sysctl::default()
+            };
             nodes.init_watermarks(&mut sysctl, cpus);
             let huge = if m.huge_pages { HugePages::Wanted } else { HugePages::Never };
             nodes.raise_min_free(&mut sysctl, huge, cpus);
@@ -130,11 +130,56 @@ fn a_value_that_the_user_set_is_raised_but_never_lowered() {
         let cpus = Cpus { online: 1, of_node: &|_| 1 };
         for (set, want) in [(1024, 45056), (65536, 65536)] {
             let mut sysctl = Sysctl::default();
-            sysctl.set_min_free_kbytes(set).unwrap();
+            (sysctl.min_free_kbytes, sysctl.user_min_free_kbytes) = (set, Some(set));
             nodes.raise_min_free(&mut sysctl, HugePages::Wanted, cpus);
             assert_eq!(sysctl.min_free_kbytes, want);
         }
     });
+}
+
+#[test]
+fn what_follows_from_a_setting_is_computed_again() {
+    let m = machines().into_iter().find(|m| m.name == "uma-4g").unwrap();
+    with_nodes(&m, |_, nodes| {
+        m.zones.iter().for_each(|z| nodes.get(z.node).unwrap().zone(z.idx).add_managed(z.managed[0]));
+        let cpus = Cpus { online: 2, of_node: &|_| 2 };
+        let mut sysctl = Sysctl::default();
+        nodes.init_watermarks(&mut sysctl, cpus);
+        let normal = nodes.get(NodeId::FIRST).unwrap().zone(ZoneIdx::Normal);
+        let dma = nodes.get(NodeId::FIRST).unwrap().zone(ZoneIdx::Dma);
+        let mut set = |setting, text: &str| nodes.set(setting, text, &mut sysctl, cpus);
+
+        set(Setting::MinFreeKbytes, "65536").unwrap();
+        let share = 65536 / 4 * normal.managed() / nodes.managed();
+        assert_eq!(normal.watermark(Watermark::Min), share);
+        let low = normal.watermark(Watermark::Low);
+        assert_eq!(u64::from(normal.pcp_high()), low / 2);
+        set(Setting::WatermarkScaleFactor, "1000").unwrap();
+        assert_eq!(normal.watermark(Watermark::Low), share + normal.managed() / 10);
+        set(Setting::PercpuPagelistHighFraction, "100").unwrap();
+        assert_eq!(u64::from(normal.pcp_high()), normal.managed() / 100 / 2);
+        let above = nodes.managed() - dma.managed();
+        assert_eq!(dma.lowmem_reserve(ZoneIdx::Normal), above / 256);
+        set(Setting::LowmemReserveRatio, "64").unwrap();
+        assert_eq!(dma.lowmem_reserve(ZoneIdx::Normal), above / 64);
+
+        assert_eq!(set(Setting::MinFreeKbytes, "much"), Err(OutOfRange));
+        assert_eq!(normal.watermark(Watermark::Min), share);
+    });
+}
+
+#[test]
+fn zonelists_are_logged_as_linux_logs_them() {
+    for m in machines().into_iter().filter(|m| !m.zonelists.is_empty()) {
+        let lines = crate::testlog::capture(|| with_nodes(&m, |_, nodes| nodes.log_zonelists())).1;
+        let got: Vec<_> = lines.iter().filter(|l| l.starts_with("mminit::zonelist")).collect();
+        assert_eq!(got.len(), m.zonelists.len(), "{}", m.name);
+        for (line, (kind, id, highest, zones)) in got.into_iter().zip(&m.zonelists) {
+            let mut want = std::format!("mminit::zonelist {kind} {id}:{} = ", highest.name());
+            zones.iter().for_each(|(n, z)| want += &std::format!("{n}:{} ", z.name()));
+            assert_eq!(line, &want, "{}", m.name);
+        }
+    }
 }
 
 /// The lines that boot logs of a machine's nodes, struct pages included.

@@ -10,7 +10,7 @@
 
 use super::Nodes;
 use crate::id::{NodeId, ZoneIdx};
-use crate::zone::{Sysctl, Watermark, Zone, limits};
+use crate::zone::{OutOfRange, Setting, Sysctl, Watermark, Zone, limits};
 
 /// The CPUs that are online.
 #[derive(Clone, Copy)]
@@ -82,6 +82,28 @@ impl Nodes {
         self.set_watermarks(sysctl, cpus);
     }
 
+    /// Changes a setting to what `text` says, and what is computed from it (Linux: the sysctls' handlers).
+    ///
+    /// # Errors
+    /// [`OutOfRange`]; nothing changes then.
+    pub fn set(
+        &self,
+        setting: Setting,
+        text: &str,
+        sysctl: &mut Sysctl,
+        cpus: Cpus<'_>,
+    ) -> Result<(), OutOfRange> {
+        setting.store(sysctl, text)?;
+        match setting {
+            Setting::MinFreeKbytes | Setting::WatermarkScaleFactor => self.set_watermarks(sysctl, cpus),
+            Setting::PercpuPagelistHighFraction => self.set_pcp_limits(sysctl, cpus),
+            Setting::LowmemReserveRatio => self.set_lowmem_reserve(sysctl),
+            // Read when pageblocks change their type.
+            Setting::WatermarkBoostFactor => {}
+        }
+        Ok(())
+    }
+
     fn calculate_min_free(&self, sysctl: &mut Sysctl) {
         let computed = limits::min_free_kbytes(self.lowmem().1);
         match sysctl.user_min_free_kbytes {
@@ -93,7 +115,7 @@ impl Nodes {
     }
 
     /// Sets all watermarks, and the limits of per-CPU lists, which depend on them (Linux: `setup_per_zone_wmarks`). To be
-    /// called when `min_free_kbytes`, `watermark_scale_factor`, `percpu_pagelist_high_fraction` or the CPUs change.
+    /// called when `min_free_kbytes`, `watermark_scale_factor` or a zone's size change.
     pub fn set_watermarks(&self, sysctl: &Sysctl, cpus: Cpus<'_>) {
         let total = self.managed();
         for zone in self.populated_zones() {
@@ -101,9 +123,17 @@ impl Nodes {
             let scale = sysctl.watermark_scale_factor as u64;
             zone.set_watermark_boost(0);
             zone.set_watermarks(limits::watermarks(managed, total, sysctl.min_free_kbytes, scale));
-            let batch = limits::pcp_batch(managed);
+        }
+        self.set_pcp_limits(sysctl, cpus);
+    }
+
+    /// Sets how much per-CPU lists hold (Linux: `zone_set_pageset_high_and_batch`). To be called when
+    /// `percpu_pagelist_high_fraction`, the watermarks or the CPUs change.
+    pub fn set_pcp_limits(&self, sysctl: &Sysctl, cpus: Cpus<'_>) {
+        for zone in self.populated_zones() {
+            let batch = limits::pcp_batch(zone.managed());
             let high = limits::pcp_high(
-                managed,
+                zone.managed(),
                 zone.watermark(Watermark::Low),
                 batch,
                 (cpus.of_node)(zone.node()),

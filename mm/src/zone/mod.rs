@@ -31,8 +31,8 @@ pub(crate) mod testdata;
 mod tests;
 
 pub use layout::{MAX_DMA_PFN, MAX_DMA32_PFN, NodeRam, ZoneLimits, estimated_managed, node_span};
-pub use movable::{MovableRequest, hotplug_starts};
-pub use sysctl::{OutOfRange, Sysctl};
+pub use movable::{Amount, MovableRequest};
+pub use sysctl::{OutOfRange, Setting, Sysctl};
 
 use core::fmt;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};

@@ -4,56 +4,104 @@
 //! another round. Only the highest populated zone becomes movable, so all memory below it counts as ordinary.
 
 use super::layout::{NodeRam, ZoneLimits};
+use crate::cmdline::{memparse, simple_number};
 use crate::id::NodeId;
 use crate::order::Order;
 use crate::pfn::Pfn;
 
-/// What is asked for.
+/// How much memory an option names.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct MovableRequest {
-    /// Pages that must stay ordinary, 0 for no wish (Linux: `required_kernelcore`).
-    pub kernelcore: u64,
-    /// Pages that should be movable, 0 for no wish (Linux: `required_movablecore`).
-    pub movablecore: u64,
+pub enum Amount {
+    /// No wish.
+    #[default]
+    Unsaid,
+    /// So many pages.
+    Pages(u64),
+    /// So many hundredths of all RAM.
+    Percent(u64),
+}
+
+impl Amount {
+    /// Reads the value of `kernelcore=` or `movablecore=`: a size in bytes like `512M`, rounded down to pages, or a
+    /// percentage like `30%` (Linux: `cmdline_parse_core`). `None` when it is neither.
+    pub fn parse(value: &str) -> Option<Self> {
+        if let Some((percent, "%")) = simple_number(value) {
+            return (percent <= 100).then_some(Self::Percent(percent));
+        }
+        let (bytes, rest) = memparse(value)?;
+        rest.is_empty().then_some(Self::Pages(bytes >> crate::PAGE_SHIFT))
+    }
+
+    /// Pages, out of `total`; 0 for no wish. Rounded down, in the two steps in which Linux does it.
+    fn of(self, total: u64) -> u64 {
+        match self {
+            Self::Unsaid => 0,
+            Self::Pages(pages) => pages,
+            Self::Percent(percent) => total * 100 * percent / 10_000,
+        }
+    }
+}
+
+/// What is asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MovableRequest {
+    /// Sizes, over all nodes.
+    Sizes {
+        /// What must stay ordinary (Linux: `required_kernelcore`).
+        kernelcore: Amount,
+        /// What should be movable (Linux: `required_movablecore`).
+        movablecore: Amount,
+    },
+    /// All memory that can be unplugged (Linux: `movable_node`).
+    Hotplug,
 }
 
 impl MovableRequest {
-    /// Sets for each node where its movable zone begins (Linux: `find_zone_movable_pfns_for_nodes`). `starts` is indexed
-    /// by node and as long as there are nodes; entries of nodes without a movable zone become `None`.
+    /// Nothing is asked for: no movable zones.
+    pub const NONE: Self = Self::Sizes { kernelcore: Amount::Unsaid, movablecore: Amount::Unsaid };
+
+    /// Sets for each node where its movable zone begins (Linux: `find_zone_movable_pfns_for_nodes`). `hotplug` is the RAM
+    /// that can be unplugged. `starts` is indexed by node and as long as there are nodes; entries of nodes without a
+    /// movable zone become `None`.
     pub fn starts(
         self,
         ram: impl Iterator<Item = NodeRam> + Clone,
+        hotplug: impl Iterator<Item = NodeRam>,
         limits: &ZoneLimits,
         starts: &mut [Option<Pfn>],
     ) {
         starts.fill(None);
-        let total: u64 = ram.clone().map(|r| r.pages.nr_pages()).sum();
-        let mut need = self.kernelcore;
-        if self.movablecore != 0 {
-            let movable = self.movablecore.next_multiple_of(Order::MAX.nr_pages()).min(total);
-            need = need.max(total - movable);
+        match self {
+            Self::Hotplug => lowest(hotplug, starts),
+            Self::Sizes { kernelcore, movablecore } => {
+                let total = ram.clone().map(|r| r.pages.nr_pages()).sum();
+                let need = ordinary_pages(kernelcore.of(total), movablecore.of(total), total);
+                if need == 0 || need >= total {
+                    return;
+                }
+                spread(need, ram.clone(), limits, starts);
+            }
         }
-        if need == 0 || need >= total {
-            return;
-        }
-        spread(need, ram.clone(), limits, starts);
         align(ram, starts);
     }
 }
 
-/// Each node's first movable frame when its hot-pluggable memory is to be movable (Linux: `movable_node`).
-pub fn hotplug_starts(
-    hotplug: impl Iterator<Item = NodeRam>,
-    ram: impl Iterator<Item = NodeRam> + Clone,
-    starts: &mut [Option<Pfn>],
-) {
-    starts.fill(None);
-    for range in hotplug {
+/// How many pages must stay ordinary.
+fn ordinary_pages(kernelcore: u64, movablecore: u64, total: u64) -> u64 {
+    if movablecore == 0 {
+        return kernelcore;
+    }
+    let movable = movablecore.checked_next_multiple_of(Order::MAX.nr_pages()).unwrap_or(total).min(total);
+    kernelcore.max(total - movable)
+}
+
+/// Each node's first frame in `ranges`.
+fn lowest(ranges: impl Iterator<Item = NodeRam>, starts: &mut [Option<Pfn>]) {
+    for range in ranges {
         if let Some(start) = starts.get_mut(range.node.index()) {
             *start = Some(start.map_or(range.pages.start, |s| s.min(range.pages.start)));
         }
     }
-    align(ram, starts);
 }
 
 fn has_ram(ram: impl Iterator<Item = NodeRam>, node: usize) -> bool {

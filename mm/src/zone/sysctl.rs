@@ -1,5 +1,9 @@
-//! The settings that watermarks, reserves and per-CPU lists are computed from.
+//! The settings that watermarks, reserves and per-CPU lists are computed from, and their files in `/proc/sys/vm`.
 
+use core::fmt::{self, Write};
+use core::ops::RangeInclusive;
+
+use crate::cmdline::simple_number;
 use crate::id::ZoneIdx;
 
 /// `/proc/sys/vm`'s settings of zones, as the sysctls' files show them.
@@ -32,7 +36,7 @@ impl Default for Sysctl {
     }
 }
 
-/// A setting that its sysctl does not take (Linux: `-EINVAL`).
+/// A text that a setting does not take (Linux: `-EINVAL`); nothing changes then.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct OutOfRange;
 
@@ -40,45 +44,209 @@ pub struct OutOfRange;
 /// (Linux: `MIN_PERCPU_PAGELIST_HIGH_FRACTION`).
 const MIN_HIGH_FRACTION: u32 = 8;
 
-impl Sysctl {
-    /// Sets `vm.min_free_kbytes`, from the user.
-    ///
-    /// # Errors
-    /// Above `i32::MAX`.
-    pub fn set_min_free_kbytes(&mut self, kib: u64) -> Result<(), OutOfRange> {
-        if kib > i32::MAX as u64 {
-            return Err(OutOfRange);
+/// A file of `/proc/sys/vm`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Setting {
+    /// One number in KiB, 0 or more.
+    MinFreeKbytes,
+    /// One number, 1 to 3000.
+    WatermarkScaleFactor,
+    /// One number, 0 or more.
+    WatermarkBoostFactor,
+    /// A number for each zone; fewer set the first ones, those below 1 count as 0.
+    LowmemReserveRatio,
+    /// One number, 0 or from 8 on.
+    PercpuPagelistHighFraction,
+}
+
+impl Setting {
+    /// All of them, by name.
+    pub const ALL: [Self; 5] = [
+        Self::LowmemReserveRatio,
+        Self::MinFreeKbytes,
+        Self::PercpuPagelistHighFraction,
+        Self::WatermarkBoostFactor,
+        Self::WatermarkScaleFactor,
+    ];
+
+    /// The file's name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::MinFreeKbytes => "min_free_kbytes",
+            Self::WatermarkScaleFactor => "watermark_scale_factor",
+            Self::WatermarkBoostFactor => "watermark_boost_factor",
+            Self::LowmemReserveRatio => "lowmem_reserve_ratio",
+            Self::PercpuPagelistHighFraction => "percpu_pagelist_high_fraction",
         }
-        (self.min_free_kbytes, self.user_min_free_kbytes) = (kib, Some(kib));
-        Ok(())
     }
 
-    /// Sets `vm.watermark_scale_factor`.
-    ///
-    /// # Errors
-    /// Outside 1 to 3000.
-    pub fn set_watermark_scale_factor(&mut self, factor: u32) -> Result<(), OutOfRange> {
-        if !(1..=3000).contains(&factor) {
-            return Err(OutOfRange);
+    /// The file's path.
+    pub const fn path(self) -> &'static str {
+        match self {
+            Self::MinFreeKbytes => "/proc/sys/vm/min_free_kbytes",
+            Self::WatermarkScaleFactor => "/proc/sys/vm/watermark_scale_factor",
+            Self::WatermarkBoostFactor => "/proc/sys/vm/watermark_boost_factor",
+            Self::LowmemReserveRatio => "/proc/sys/vm/lowmem_reserve_ratio",
+            Self::PercpuPagelistHighFraction => "/proc/sys/vm/percpu_pagelist_high_fraction",
         }
-        self.watermark_scale_factor = factor;
-        Ok(())
     }
 
-    /// Sets `vm.lowmem_reserve_ratio`; negative values count as 0.
-    pub fn set_lowmem_reserve_ratio(&mut self, ratio: [i32; ZoneIdx::COUNT]) {
-        self.lowmem_reserve_ratio = ratio.map(|r| r.max(0) as u32);
+    /// The setting of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|setting| setting.name() == name)
     }
 
-    /// Sets `vm.percpu_pagelist_high_fraction`.
+    /// Writes the file's text: numbers with tabs between them, and a line's end (Linux: `proc_dointvec`).
     ///
     /// # Errors
-    /// Between 1 and 7.
-    pub fn set_percpu_pagelist_high_fraction(&mut self, fraction: u32) -> Result<(), OutOfRange> {
-        if fraction != 0 && fraction < MIN_HIGH_FRACTION {
-            return Err(OutOfRange);
+    /// Those of `out`.
+    pub fn show(self, sysctl: &Sysctl, out: &mut dyn Write) -> fmt::Result {
+        let one: u64 = match self {
+            Self::MinFreeKbytes => sysctl.min_free_kbytes,
+            Self::WatermarkScaleFactor => sysctl.watermark_scale_factor.into(),
+            Self::WatermarkBoostFactor => sysctl.watermark_boost_factor.into(),
+            Self::PercpuPagelistHighFraction => sysctl.percpu_pagelist_high_fraction.into(),
+            Self::LowmemReserveRatio => {
+                let [first, rest @ ..] = sysctl.lowmem_reserve_ratio;
+                write!(out, "{first}")?;
+                rest.iter().try_for_each(|ratio| write!(out, "\t{ratio}"))?;
+                return writeln!(out);
+            }
+        };
+        writeln!(out, "{one}")
+    }
+
+    /// Takes a text that was written to the file. What depends on it is to be computed again:
+    /// [`Nodes::set`](crate::node::Nodes::set) does both.
+    ///
+    /// # Errors
+    /// [`OutOfRange`] for a text that is not numbers, too many of them, or ones that the setting does not take.
+    pub fn store(self, sysctl: &mut Sysctl, text: &str) -> Result<(), OutOfRange> {
+        match self {
+            Self::MinFreeKbytes => {
+                let kib = one_of(text, 0..=i32::MAX)?.into();
+                (sysctl.min_free_kbytes, sysctl.user_min_free_kbytes) = (kib, Some(kib));
+            }
+            Self::WatermarkScaleFactor => sysctl.watermark_scale_factor = one_of(text, 1..=3000)?,
+            Self::WatermarkBoostFactor => sysctl.watermark_boost_factor = one_of(text, 0..=i32::MAX)?,
+            Self::LowmemReserveRatio => {
+                let mut new = sysctl.lowmem_reserve_ratio;
+                let mut slots = new.iter_mut();
+                for number in numbers(text) {
+                    *slots.next().ok_or(OutOfRange)? = u32::try_from(number?).unwrap_or(0);
+                }
+                if slots.len() == new.len() {
+                    return Err(OutOfRange);
+                }
+                sysctl.lowmem_reserve_ratio = new;
+            }
+            Self::PercpuPagelistHighFraction => {
+                let fraction = one_of(text, 0..=i32::MAX)?;
+                if (1..MIN_HIGH_FRACTION).contains(&fraction) {
+                    return Err(OutOfRange);
+                }
+                sysctl.percpu_pagelist_high_fraction = fraction;
+            }
         }
-        self.percpu_pagelist_high_fraction = fraction;
         Ok(())
+    }
+}
+
+/// The numbers of a text, as Linux reads them: signed, decimal, `0x` or `0`.
+fn numbers(text: &str) -> impl Iterator<Item = Result<i32, OutOfRange>> {
+    text.split_ascii_whitespace().map(|word| {
+        let (negative, digits) = match word.strip_prefix('-') {
+            Some(digits) => (true, digits),
+            None => (false, word),
+        };
+        let (number, rest) = simple_number(digits).ok_or(OutOfRange)?;
+        let number = i64::try_from(number).ok().filter(|_| rest.is_empty()).ok_or(OutOfRange)?;
+        i32::try_from(if negative { -number } else { number }).map_err(|_| OutOfRange)
+    })
+}
+
+/// The only number of a text, if it lies in `range`, which has no negative ones.
+fn one_of(text: &str, range: RangeInclusive<i32>) -> Result<u32, OutOfRange> {
+    let mut all = numbers(text);
+    let (Some(Ok(number)), None) = (all.next(), all.next()) else { return Err(OutOfRange) };
+    u32::try_from(number).ok().filter(|_| range.contains(&number)).ok_or(OutOfRange)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::string::String;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn shown(setting: Setting, sysctl: &Sysctl) -> String {
+        let mut text = String::new();
+        setting.show(sysctl, &mut text).unwrap();
+        text
+    }
+
+    #[track_caller]
+    fn takes(setting: Setting, text: &str, after: &str) {
+        let mut sysctl = Sysctl::default();
+        assert_eq!(setting.store(&mut sysctl, text), Ok(()), "{text:?}");
+        assert_eq!(shown(setting, &sysctl), after, "{text:?}");
+    }
+
+    #[track_caller]
+    fn refuses(setting: Setting, text: &str) {
+        let mut sysctl = Sysctl::default();
+        assert_eq!(setting.store(&mut sysctl, text), Err(OutOfRange), "{text:?}");
+        assert_eq!(sysctl, Sysctl::default(), "{text:?} left something behind");
+    }
+
+    #[test]
+    fn each_setting_takes_its_range() {
+        use Setting::*;
+        takes(MinFreeKbytes, "65536", "65536\n");
+        takes(MinFreeKbytes, " 0x10\n", "16\n");
+        takes(WatermarkScaleFactor, "3000", "3000\n");
+        takes(WatermarkBoostFactor, "0", "0\n");
+        takes(PercpuPagelistHighFraction, "0", "0\n");
+        takes(PercpuPagelistHighFraction, "8", "8\n");
+        takes(LowmemReserveRatio, "64 16 8 0 0", "64\t16\t8\t0\t0\n");
+        for text in ["", " ", "x", "-1", "1x", "1 2", "2147483648", "99999999999999999999"] {
+            refuses(MinFreeKbytes, text);
+        }
+        refuses(WatermarkScaleFactor, "0");
+        refuses(WatermarkScaleFactor, "3001");
+        refuses(PercpuPagelistHighFraction, "7");
+    }
+
+    #[test]
+    fn fewer_ratios_set_the_first_ones_and_negative_ones_protect_nothing() {
+        takes(Setting::LowmemReserveRatio, "128", "128\t256\t32\t0\t0\n");
+        takes(Setting::LowmemReserveRatio, "-5 1", "0\t1\t32\t0\t0\n");
+        refuses(Setting::LowmemReserveRatio, "");
+        refuses(Setting::LowmemReserveRatio, "1 2 3 4 5 6");
+        refuses(Setting::LowmemReserveRatio, "1 2 three");
+    }
+
+    #[test]
+    fn settings_are_found_by_name() {
+        for setting in Setting::ALL {
+            assert_eq!(Setting::named(setting.name()), Some(setting));
+            assert!(setting.path().ends_with(setting.name()));
+        }
+        assert_eq!(Setting::named("swappiness"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_shown_is_taken_again(text in "[-0-9x \t]{0,20}", which in 0..Setting::ALL.len()) {
+            let (setting, mut sysctl) = (Setting::ALL[which], Sysctl::default());
+            if setting.store(&mut sysctl, &text).is_ok() {
+                let mut again = Sysctl::default();
+                prop_assert_eq!(setting.store(&mut again, &shown(setting, &sysctl)), Ok(()));
+                prop_assert_eq!(again, sysctl);
+            } else {
+                prop_assert_eq!(sysctl, Sysctl::default());
+            }
+        }
     }
 }

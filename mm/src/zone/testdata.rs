@@ -134,16 +134,24 @@ impl Machine {
     pub(crate) fn movable_starts(&self) -> Vec<Option<Pfn>> {
         let limits = super::ZoneLimits::new(self.ram.iter().copied()).expect("RAM");
         let mut starts = std::vec![None; self.possible];
-        if self.hotplug.is_empty() {
-            self.movable_request().starts(self.ram.iter().copied(), &limits, &mut starts);
-        } else {
-            super::hotplug_starts(self.hotplug.iter().copied(), self.ram.iter().copied(), &mut starts);
-        }
+        self.movable_request().starts(
+            self.ram.iter().copied(),
+            self.hotplug.iter().copied(),
+            &limits,
+            &mut starts,
+        );
         starts
     }
 
     pub(crate) fn movable_request(&self) -> super::MovableRequest {
-        super::MovableRequest { kernelcore: self.kernelcore, movablecore: self.movablecore }
+        let amount = |pages| if pages == 0 { super::Amount::Unsaid } else { super::Amount::Pages(pages) };
+        match self.hotplug.is_empty() {
+            false => super::MovableRequest::Hotplug,
+            true => super::MovableRequest::Sizes {
+                kernelcore: amount(self.kernelcore),
+                movablecore: amount(self.movablecore),
+            },
+        }
     }
 }
 

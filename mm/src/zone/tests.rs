@@ -105,14 +105,40 @@ fn limits_of_no_memory_are_the_smallest() {
 }
 
 #[test]
-fn sysctls_refuse_what_linux_refuses() {
-    let mut s = Sysctl::default();
-    assert_eq!(s.set_watermark_scale_factor(0), Err(OutOfRange));
-    assert_eq!(s.set_watermark_scale_factor(3001), Err(OutOfRange));
-    assert_eq!(s.set_percpu_pagelist_high_fraction(7), Err(OutOfRange));
-    assert_eq!(s.set_min_free_kbytes(1 << 31), Err(OutOfRange));
-    assert_eq!(s, Sysctl::default());
-    s.set_lowmem_reserve_ratio([-1, 1, 2, 3, 4]);
-    assert_eq!(s.lowmem_reserve_ratio, [0, 1, 2, 3, 4]);
-    assert_eq!(s.set_percpu_pagelist_high_fraction(0), Ok(()));
+fn amounts_are_sizes_or_percentages() {
+    let cases = [
+        ("512M", Some(Amount::Pages(131_072))),
+        ("4095", Some(Amount::Pages(0))),
+        ("0x1000", Some(Amount::Pages(1))),
+        ("30%", Some(Amount::Percent(30))),
+        ("0%", Some(Amount::Percent(0))),
+        ("100%", Some(Amount::Percent(100))),
+        ("101%", None),
+        ("", None),
+        ("%", None),
+        ("mirror", None),
+        ("5X", None),
+        ("30%%", None),
+    ];
+    for (text, want) in cases {
+        assert_eq!(Amount::parse(text), want, "{text:?}");
+    }
+}
+
+#[test]
+fn a_percentage_is_of_all_ram() {
+    let ram = [NodeRam { node: NodeId(0), pages: PfnRange::new(Pfn::new(1 << 20), Pfn::new(3 << 20)) }];
+    let limits = ZoneLimits::new(ram.iter().copied()).unwrap();
+    let start = |request: MovableRequest| {
+        let mut starts = [None];
+        request.starts(ram.iter().copied(), ram[..0].iter().copied(), &limits, &mut starts);
+        starts[0].map(|pfn: Pfn| pfn.get())
+    };
+    let sizes = |kernelcore, movablecore| MovableRequest::Sizes { kernelcore, movablecore };
+    assert_eq!(start(MovableRequest::NONE), None);
+    assert_eq!(start(sizes(Amount::Percent(50), Amount::Unsaid)), Some(2 << 20));
+    assert_eq!(start(sizes(Amount::Unsaid, Amount::Percent(50))), Some(2 << 20));
+    assert_eq!(start(sizes(Amount::Percent(25), Amount::Percent(50))), Some(2 << 20));
+    assert_eq!(start(sizes(Amount::Percent(100), Amount::Unsaid)), None);
+    assert_eq!(start(sizes(Amount::Unsaid, Amount::Pages(u64::MAX))), None);
 }
