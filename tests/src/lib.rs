@@ -5,9 +5,10 @@
 //!                                               |  first trial that runs starts the boots
 //! machines --------------------------------> runner: boot, read the serial line, boot again for what is left
 //!                                               |
-//!                                   session <- protocol: lines to verdicts
+//!                          session <- protocol <- console: lines to verdicts
 //! ```
 
+pub mod console;
 pub mod machines;
 pub mod protocol;
 pub mod registry;

@@ -61,7 +61,8 @@ pub fn parse(line: &str) -> Option<Event<'_>> {
     }
 }
 
-fn without_stamp(line: &str) -> &str {
+/// The line behind its time stamp, if it has one.
+pub fn without_stamp(line: &str) -> &str {
     let Some((stamp, rest)) = line.strip_prefix('[').and_then(|line| line.split_once("] ")) else {
         return line;
     };

@@ -1,17 +1,14 @@
 //! Boots a machine as often as its tests need, and passes their verdicts on as they come.
 
+use crate::console::{self, Patience};
 use crate::protocol;
 use crate::session::{Session, Verdict};
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use boot::qemu::Machine;
-use boot::run::{self, Outcome};
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How long a test may take, and a boot until its first test, by the clock on the wall.
 ///
@@ -55,79 +52,20 @@ impl Series<'_> {
         let mut machine = self.machine.clone();
         machine.files.push((protocol::SELECTION_FILE.to_owned(), selection.path().to_owned()));
 
-        let mut child = machine
-            .command(&self.image)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .context("cannot start qemu-runner.sh")?;
-        let lines = lines_of(&mut child)?;
         let log = self.logs.join(format!("{}-{number}.log", self.name));
         let mut log = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
         let mut session = Session::new(tests);
-        let outcome = self.follow(&mut child, &lines, |line| {
+        let outcome = console::follow(&machine, &self.image, self.timeout, |line| {
             log.write_all(line.as_bytes())?;
             if let Some(verdict) = session.line(line) {
                 settle(verdict);
             }
-            Ok(())
+            Ok(if protocol::parse(line).is_some() { Patience::Anew } else { Patience::AsBefore })
         })?;
         writeln!(log, "(harness: {outcome})")?;
         let (verdicts, left) = session.end(outcome);
         verdicts.into_iter().for_each(settle);
         Ok(left)
-    }
-
-    /// Passes lines on until the machine ends, or until a test takes too long.
-    fn follow(
-        &self,
-        child: &mut Child,
-        lines: &Receiver<String>,
-        mut take: impl FnMut(&str) -> Result<()>,
-    ) -> Result<Outcome> {
-        let mut deadline = Instant::now() + self.timeout;
-        loop {
-            match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok(line) => {
-                    if protocol::parse(&line).is_some() {
-                        deadline = Instant::now() + self.timeout;
-                    }
-                    take(&line)?;
-                }
-                Err(RecvTimeoutError::Timeout) => {
-                    run::end(child)?;
-                    return Ok(Outcome::Timeout);
-                }
-                // Both pipes are closed: QEMU has ended.
-                Err(RecvTimeoutError::Disconnected) => return Ok(Outcome::of(child.wait()?)),
-            }
-        }
-    }
-}
-
-/// What the machine prints and what QEMU complains of, line by line.
-fn lines_of(child: &mut Child) -> Result<Receiver<String>> {
-    let (sender, receiver) = mpsc::sync_channel(1000);
-    let stdout = child.stdout.take().ok_or_else(|| anyhow!("QEMU's output is not piped"))?;
-    let stderr = child.stderr.take().ok_or_else(|| anyhow!("QEMU's errors are not piped"))?;
-    let errors = sender.clone();
-    thread::spawn(move || forward(stdout, &sender));
-    thread::spawn(move || forward(stderr, &errors));
-    Ok(receiver)
-}
-
-fn forward(from: impl Read, to: &mpsc::SyncSender<String>) {
-    /// A line that does not end is cut.
-    const MAX_LINE: u64 = 64 << 10;
-    let mut from = BufReader::new(from);
-    let mut line = Vec::new();
-    while let Ok(1..) = from.by_ref().take(MAX_LINE).read_until(b'\n', &mut line) {
-        // Nobody listens after a timeout.
-        if to.send(String::from_utf8_lossy(&line).into_owned()).is_err() {
-            return;
-        }
-        line.clear();
     }
 }
 
