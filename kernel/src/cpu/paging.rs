@@ -2,14 +2,13 @@
 
 use mm::Pfn;
 use mm::numa::madt::ApicMode;
+use mm::pgtable::PAT;
 use x86_64::PhysAddr;
 use x86_64::registers::control::{Cr3, Cr3Flags};
 use x86_64::registers::model_specific::Msr;
 use x86_64::structures::paging::PhysFrame;
 
 const MSR_PAT: u32 = 0x277;
-/// WB, WC, UC-, UC, WB, WP, UC-, WT: Linux's, and what `mm::pgtable::Cache` counts on.
-const PAT: u64 = 0x0407_0506_0007_0106;
 const MSR_APIC_BASE: u32 = 0x1b;
 const APIC_BASE_X2APIC: u64 = 1 << 10;
 

@@ -1,22 +1,28 @@
 //! The kernel's own page tables: the direct map, the kernel image, and nothing else.
 //!
 //! ```text
-//! direct map     RAM and the first MiB    RW NX   1 GiB / 2 MiB / 4 KiB pages
+//! direct map     RAM and the first MiB    RW NX   1 GiB / 2 MiB / 4 KiB pages; the image's text and rodata R NX
 //! vmalloc        empty                            root entries present, so that every address space shares them
 //! vmemmap        filled by `sparse`
-//! kernel image   text R X, rodata R NX, data RW NX; a hole below each stack
+//! kernel image   text R X, rodata R NX, data RW NX; holes around each stack
 //! ```
 //!
 //! # Invariants
 //! - I1: the tables come from memblock, those of the vmalloc space from the page allocator; root entries' tables live as
 //!   long as the machine.
 //! - I2: nothing is mapped both writable and executable, and nothing below the kernel's half.
+//! - I3: what the image maps read-only is writable nowhere else.
+//!
+//! Tables come from the node of what they map. Linux takes them from the memory mapped last, from the top down, because it
+//! has only that mapped and knows no nodes yet; here the boot loader has mapped everything.
 
 use mm::addr::{PhysAddr, PhysRange, VirtAddr};
 use mm::arch::{Machine, layout};
 use mm::memblock::{Memblock, OnNode, Region, Request};
 use mm::page_alloc::PageAllocator;
-use mm::pgtable::{Level, OutOfMemory, PageCounts, PageSize, PageTable, TableSource, VirtRange};
+use mm::pgtable::{
+    Level, NearTables, OutOfMemory, PageCounts, PageSize, PageTable, Prot, TableSource, VirtRange,
+};
 use mm::{PAGE_SIZE, Pfn};
 
 use super::{Error, early};
@@ -28,12 +34,14 @@ use crate::{debug::stacks, image};
 #[derive(Debug)]
 pub(super) struct EarlyTables<'m, 'a> {
     pub(super) memblock: &'m mut Memblock<'a>,
+    /// Where they are to be.
+    pub(super) on: OnNode,
 }
 
 // SAFETY: memblock gives each range out once, below its limit, where everything is mapped; it is zeroed.
 unsafe impl TableSource for EarlyTables<'_, '_> {
     fn alloc_table(&mut self, _level: Level) -> Result<Pfn, OutOfMemory> {
-        let range = self.memblock.alloc_zeroed(Request::pages(1)).map_err(|_| OutOfMemory)?;
+        let range = self.memblock.alloc_zeroed(Request::pages(1).on(self.on)).map_err(|_| OutOfMemory)?;
         Ok(Pfn::containing(PhysAddr::new(range.start())))
     }
 
@@ -42,6 +50,12 @@ unsafe impl TableSource for EarlyTables<'_, '_> {
         if range.is_none_or(|range| self.memblock.free(range).is_err()) {
             log::warn!("page table at pfn {pfn:#x} could not be given back");
         }
+    }
+}
+
+impl NearTables for EarlyTables<'_, '_> {
+    fn near(&mut self, range: PhysRange) {
+        self.on = self.memblock.node_of(range.start()).map_or(OnNode::Any, OnNode::Prefer);
     }
 }
 
@@ -55,11 +69,13 @@ pub(super) struct KernelMap {
 /// Builds the kernel's page tables (Linux: `init_mem_mapping`, and what `head_64.S` prepares).
 pub(super) fn build(memblock: &mut Memblock<'static>, largest: PageSize) -> Result<KernelMap, Error> {
     let ram = copy_of_ram(memblock)?;
-    let mut tables = EarlyTables { memblock };
+    let mut tables = EarlyTables { memblock, on: OnNode::Any };
     let mut tree = PageTable::new(Machine, &mut tables)?;
     let base = VirtAddr::new(layout::DIRECT_MAP);
-    let direct = tree.map_direct(base, ram.iter().copied(), largest, &mut tables)?;
+    tree.map_direct(base, ram.iter().copied(), largest, &mut tables)?;
     map_image(&mut tree, &mut tables)?;
+    protect_image_in_direct_map(&mut tree, &mut tables)?;
+    let direct = tree.count_pages(DIRECT_MAP);
     populate_root(&mut tree, layout::VMEMMAP, layout::VMEMMAP_END, &mut tables)?;
     if let Some(range) = memblock.range_of(ram) {
         memblock.free(range)?;
@@ -72,6 +88,11 @@ pub(super) fn build(memblock: &mut Memblock<'static>, largest: PageSize) -> Resu
 pub(super) fn share_vmalloc_space(tree: &mut PageTable, mut pages: &PageAllocator) -> Result<(), Error> {
     populate_root(tree, layout::VMALLOC, layout::VMALLOC_END, &mut pages)
 }
+
+const DIRECT_MAP: VirtRange = match VirtRange::from_bounds(layout::DIRECT_MAP, layout::DIRECT_MAP_END) {
+    Some(range) => range,
+    None => unreachable!(),
+};
 
 fn populate_root(
     tree: &mut PageTable,
@@ -103,6 +124,17 @@ fn map_image(tree: &mut PageTable, tables: &mut EarlyTables<'_, '_>) -> Result<(
             let range = VirtRange::new(page, PAGE_SIZE as u64).ok_or(Error::Layout)?;
             tree.map_range(range, phys, prot, PageSize::Size4K, tables)?;
         }
+    }
+    Ok(())
+}
+
+/// Makes read-only in the direct map what is so in the image (I3; Linux: `set_memory_ro` and its alias).
+fn protect_image_in_direct_map(tree: &mut PageTable, tables: &mut EarlyTables<'_, '_>) -> Result<(), Error> {
+    for frames in image::frames_of(image::text()).chain(image::frames_of(image::rodata())) {
+        tables.near(frames);
+        let at = VirtAddr::new(layout::DIRECT_MAP + frames.start());
+        let range = VirtRange::new(at, frames.len_bytes()).ok_or(Error::Layout)?;
+        tree.protect_range(range, Prot::KERNEL_RO, tables)?.never_used();
     }
     Ok(())
 }

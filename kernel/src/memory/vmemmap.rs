@@ -26,7 +26,7 @@ impl PopulateVmemmap for Populate<'_> {
             let request = Request::new(range.len_bytes()).align(huge).on(OnNode::Prefer(node));
             let memory = memblock.alloc(request)?;
             let phys = PhysAddr::new(memory.start());
-            let mut tables = EarlyTables { memblock };
+            let mut tables = EarlyTables { memblock, on: OnNode::Prefer(node) };
             self.tree
                 .map_range(range, phys, Prot::KERNEL_RW, PageSize::Size2M, &mut tables)
                 .map_err(|_| Error::Vmemmap)?;

@@ -17,6 +17,7 @@
 
 use core::fmt;
 
+use super::cache::CacheMode;
 use super::level::Level;
 use crate::addr::PhysAddr;
 use crate::pfn::Pfn;
@@ -75,43 +76,12 @@ pub enum Access {
     ReadExec,
 }
 
-/// How a page is cached: an index into the page attribute table as Linux programs it (WB, WC, UC-, UC, WB, WP, UC-, WT).
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-pub enum Cache {
-    /// Write-back: RAM.
-    #[default]
-    WriteBack,
-    /// Write-combining: frame buffers.
-    WriteCombining,
-    /// Uncached, unless the MTRRs say write-combining.
-    UncachedMinus,
-    /// Uncached: device registers.
-    Uncached,
-    /// Write-through.
-    WriteThrough,
-    /// Write-protected.
-    WriteProtected,
-}
-
-impl Cache {
-    const fn pat_index(self) -> u64 {
-        match self {
-            Self::WriteBack => 0,
-            Self::WriteCombining => 1,
-            Self::UncachedMinus => 2,
-            Self::Uncached => 3,
-            Self::WriteProtected => 5,
-            Self::WriteThrough => 7,
-        }
-    }
-}
-
 /// The protection of a page (Linux: `pgprot_t`).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Prot {
     access: Access,
     user: bool,
-    cache: Cache,
+    cache: CacheMode,
 }
 
 impl Prot {
@@ -123,22 +93,27 @@ impl Prot {
     pub const KERNEL_RX: Self = Self::kernel(Access::ReadExec);
 
     const fn kernel(access: Access) -> Self {
-        Self { access, user: false, cache: Cache::WriteBack }
+        Self { access, user: false, cache: CacheMode::WriteBack }
     }
 
     /// A page of a process.
     pub const fn user(access: Access) -> Self {
-        Self { access, user: true, cache: Cache::WriteBack }
+        Self { access, user: true, cache: CacheMode::WriteBack }
     }
 
     /// The same with another cache attribute.
-    pub const fn with_cache(self, cache: Cache) -> Self {
+    pub const fn with_cache(self, cache: CacheMode) -> Self {
         Self { cache, ..self }
     }
 
     /// What it allows.
     pub const fn access(self) -> Access {
         self.access
+    }
+
+    /// How it is cached.
+    pub const fn cache(self) -> CacheMode {
+        self.cache
     }
 
     /// Whether ring 3 has access.
@@ -165,19 +140,10 @@ impl Prot {
                 bits |= EntryFlags::DIRTY.bits();
             }
         }
-        let pat = self.cache.pat_index();
-        bits |= (pat & 3) << 3;
-        let pat_bit = match level {
-            Level::Pte => EntryFlags::HUGE,
-            _ => {
-                bits |= EntryFlags::HUGE.bits();
-                EntryFlags::PAT_LARGE
-            }
-        };
-        if pat & 4 != 0 {
-            bits |= pat_bit.bits();
+        if !matches!(level, Level::Pte) {
+            bits |= EntryFlags::HUGE.bits();
         }
-        EntryFlags::from_bits_retain(bits)
+        EntryFlags::from_bits_retain(bits | self.cache.flags(level).bits())
     }
 }
 
@@ -310,14 +276,6 @@ mod tests {
     use super::*;
 
     const ALL_ACCESS: [Access; 4] = [Access::None, Access::Read, Access::ReadWrite, Access::ReadExec];
-    const ALL_CACHE: [Cache; 6] = [
-        Cache::WriteBack,
-        Cache::WriteCombining,
-        Cache::UncachedMinus,
-        Cache::Uncached,
-        Cache::WriteThrough,
-        Cache::WriteProtected,
-    ];
 
     #[test]
     fn no_protection_makes_a_writable_and_executable_leaf() {
@@ -335,7 +293,7 @@ mod tests {
     #[test]
     fn a_split_leaf_is_what_its_parts_would_have_been() {
         for access in ALL_ACCESS {
-            for cache in ALL_CACHE {
+            for cache in CacheMode::ALL {
                 let prot = Prot::kernel(access).with_cache(cache);
                 for (level, down) in [(Level::Pud, Level::Pmd), (Level::Pmd, Level::Pte)] {
                     let large = Entry::leaf(PhysAddr::new(5 << 30), prot, level);
@@ -346,6 +304,19 @@ mod tests {
                         "{prot:?} {level:?}"
                     );
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn the_cache_mode_changes_no_other_bit_of_a_leaf() {
+        for level in [Level::Pte, Level::Pmd, Level::Pud] {
+            let plain = Entry::leaf(PhysAddr::new(3 << 30), Prot::KERNEL_RW, level);
+            for cache in CacheMode::ALL {
+                let leaf = Entry::leaf(PhysAddr::new(3 << 30), Prot::KERNEL_RW.with_cache(cache), level);
+                assert_eq!(leaf.bits() ^ plain.bits(), cache.flags(level).bits(), "{cache} {level:?}");
+                assert_eq!(leaf.phys(level), plain.phys(level), "{cache} {level:?}");
+                assert_eq!(CacheMode::of(leaf.flags(level), level), cache);
             }
         }
     }

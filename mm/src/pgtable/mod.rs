@@ -3,6 +3,7 @@
 //! ```text
 //! level   the levels and how they cut a range of addresses
 //! entry   an entry and its flags; Prot: what a leaf may allow, never write and execute at once
+//! cache   how pages are cached, and the page attribute table
 //! table   512 entries in a frame; TableSource: where frames come from
 //! tree    the root; walking down; splitting large pages
 //! map     map_range, unmap_range, protect_range; what must be flushed and freed afterwards
@@ -16,6 +17,7 @@
 //! entries are atomic. The kernel's tree stands behind a lock of `Level::KernelMap`, a process's behind its address
 //! space's lock.
 
+mod cache;
 mod direct;
 mod entry;
 mod level;
@@ -25,8 +27,9 @@ mod table;
 mod tree;
 mod walk;
 
-pub use direct::direct_map_ranges;
-pub use entry::{Access, Cache, Entry, EntryFlags, Prot};
+pub use cache::{CacheMode, PAT};
+pub use direct::{NearTables, direct_map_ranges};
+pub use entry::{Access, Entry, EntryFlags, Prot};
 pub use level::{ENTRIES, Level, PageSize, VirtRange};
 pub use map::{Changed, LocalTlb, PageCounts, Prune, Removed, Tlb, Unmapped};
 pub(crate) use slot::Slot;

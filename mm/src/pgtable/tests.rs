@@ -18,6 +18,10 @@ struct Tables {
     out: HashSet<Pfn>,
     /// How many more tables there are.
     budget: usize,
+    /// What the tables asked for now map.
+    near: Option<PhysRange>,
+    /// What was mapped when each table was asked for.
+    asked: Vec<(Level, Option<PhysRange>)>,
 }
 
 const NR_TABLES: u64 = 4096;
@@ -25,13 +29,15 @@ const NR_TABLES: u64 = 4096;
 impl Tables {
     fn new(sim: &SimMachine) -> Self {
         let free = (0..NR_TABLES).map(Pfn::new).collect();
-        Self { machine: sim.machine(), free, out: HashSet::new(), budget: usize::MAX }
+        let machine = sim.machine();
+        Self { machine, free, out: HashSet::new(), budget: usize::MAX, near: None, asked: Vec::new() }
     }
 }
 
 // SAFETY: each frame of the simulated RAM is out once, and zeroed before.
 unsafe impl TableSource for Tables {
-    fn alloc_table(&mut self, _level: Level) -> Result<Pfn, OutOfMemory> {
+    fn alloc_table(&mut self, level: Level) -> Result<Pfn, OutOfMemory> {
+        self.asked.push((level, self.near));
         if self.budget == 0 {
             return Err(OutOfMemory);
         }
@@ -46,6 +52,12 @@ unsafe impl TableSource for Tables {
     unsafe fn free_table(&mut self, pfn: Pfn) {
         assert!(self.out.remove(&pfn), "{pfn} is not out");
         self.free.push(pfn);
+    }
+}
+
+impl NearTables for Tables {
+    fn near(&mut self, range: PhysRange) {
+        self.near = Some(range);
     }
 }
 
@@ -141,6 +153,30 @@ fn the_direct_map_is_cut_as_linux_cuts_it() {
     let at = f.tree.translate(VirtAddr::new(DIRECT + 0x1234_5678)).unwrap();
     assert_eq!((at.phys, at.level), (PhysAddr::new(0x1234_5678), Level::Pmd));
     assert_eq!(f.tree.translate(VirtAddr::new(DIRECT + 0x1ffd_f000)), None);
+}
+
+#[test]
+fn regions_that_touch_share_large_pages() {
+    // Two nodes meet in the middle of a GiB, two others in the middle of a page of 2 MiB.
+    let ram = [(M, 3 * G / 2), (3 * G / 2, 3 * G + M), (3 * G + M, 4 * G), (5 * G, 6 * G)];
+    let ram = || ram.into_iter().map(|(start, end)| PhysRange::new(start, end).unwrap());
+    let ranges: Vec<_> = direct_map_ranges(ram()).map(|r| (r.start(), r.end())).collect();
+    assert_eq!(ranges, [(0, M), (M, 4 * G), (5 * G, 6 * G)]);
+    let mut f = Fixture::new();
+    let counts = f.tree.map_direct(VirtAddr::new(DIRECT), ram(), PageSize::Size1G, &mut f.tables).unwrap();
+    assert_eq!(sizes(counts), [512, 511, 4]);
+    f.validate();
+}
+
+#[test]
+fn tables_of_the_direct_map_are_asked_for_near_what_they_map() {
+    let mut f = Fixture::new();
+    f.tables.asked.clear();
+    let ram = [(0, 2 * G + 4 * M)].into_iter().map(|(start, end)| PhysRange::new(start, end).unwrap());
+    f.tree.map_direct(VirtAddr::new(DIRECT), ram, PageSize::Size2M, &mut f.tables).unwrap();
+    let asked: Vec<_> = f.tables.asked.iter().map(|(level, near)| (*level, near.unwrap().start())).collect();
+    use Level::*;
+    assert_eq!(asked, [(Pud, 0), (Pmd, 0), (Pte, 0), (Pmd, G), (Pmd, 2 * G)]);
 }
 
 #[test]
