@@ -15,7 +15,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 /// The one that passes comes last, after all that took their machine down.
-const ORDER: [&str; 17] = [
+const ORDER: [&str; 19] = [
     "planted::panics",
     "planted::fails_an_assertion",
     "planted::hangs",
@@ -23,6 +23,8 @@ const ORDER: [&str; 17] = [
     "planted::exits_early",
     "planted::overflows_the_stack",
     "planted::overflows_a_threads_stack",
+    "planted::overflows_the_stack_of_nmis",
+    "planted::overflows_the_stack_of_double_faults",
     "planted::writes_to_a_wild_pointer",
     "planted::reads_through_null_with_the_address_space_locked",
     "planted::writes_to_a_constant",
@@ -135,6 +137,10 @@ fn a_full_stack_is_reported_as_such() {
     fails_in_its_function("planted::overflows_the_stack", "task stack guard page was hit");
     fails("planted::overflows_a_threads_stack", "double fault", "task stack guard page was hit");
     fails("planted::overflows_a_threads_stack", "", "Comm: deep");
+    for (stack, name) in [("nmis", "NMI"), ("double_faults", "#DF")] {
+        let test = format!("planted::overflows_the_stack_of_{stack}");
+        fails(&test, "double fault", &format!("BUG: {name} stack guard page was hit"));
+    }
 }
 
 #[test]
@@ -168,7 +174,7 @@ fn an_early_exit_is_that_tests_failure_also_with_success() {
 fn a_soft_failure_needs_no_new_boot() {
     let failure = results().verdicts["planted::is_unknown_to_the_kernel"].as_ref().expect("it fails");
     assert!(failure.reason.contains("no such test"), "{failure:?}");
-    assert_eq!(results().nr_boots, 16, "one boot, and one after each of the fifteen that ended theirs");
+    assert_eq!(results().nr_boots, 18, "one boot, and one after each of the seventeen that ended theirs");
 }
 
 #[test]

@@ -26,6 +26,8 @@ use x86_64::structures::gdt::{Descriptor, GlobalDescriptorTable};
 use x86_64::structures::tss::TaskStateSegment;
 use x86_64::{PrivilegeLevel, VirtAddr};
 
+use crate::debug::stacks::Guarded;
+
 /// The kernel's code segment.
 pub const KERNEL_CS: u16 = 0x08;
 /// The kernel's data segment.
@@ -35,13 +37,10 @@ pub const USER_DS: u16 = 0x18 | 3;
 /// User space's code segment, privilege level 3 included.
 pub const USER_CS: u16 = 0x20 | 3;
 
-/// Number of interrupt stacks in use.
-pub const IST_STACKS: usize = 4;
+/// The interrupt stacks, IST 1 first, by Linux's names for them.
+const IST_NAMES: [&str; 4] = ["#DF", "NMI", "#MC", "#DB"];
 /// Size of an interrupt stack: a report with a backtrace takes about 4 KiB in a debug build.
 pub const IST_STACK_SIZE: usize = 16 * 1024;
-
-#[repr(C, align(4096))]
-struct IstStacks([[u8; IST_STACK_SIZE]; IST_STACKS]);
 
 struct CpuTables {
     gdt: GlobalDescriptorTable<8>,
@@ -57,8 +56,8 @@ static BOOT_TABLES: BootCell<CpuTables> = BootCell(UnsafeCell::new(CpuTables {
     gdt: GlobalDescriptorTable::empty(),
     tss: TaskStateSegment::new(),
 }));
-static BOOT_STACKS: BootCell<IstStacks> =
-    BootCell(UnsafeCell::new(IstStacks([[0; IST_STACK_SIZE]; IST_STACKS])));
+static BOOT_STACKS: BootCell<[Guarded<IST_STACK_SIZE>; IST_NAMES.len()]> =
+    BootCell(UnsafeCell::new([const { Guarded::new() }; IST_NAMES.len()]));
 static IDT: BootCell<[Gate; 256]> = BootCell(UnsafeCell::new([Gate::MISSING; 256]));
 
 /// A gate of the IDT.
@@ -103,7 +102,7 @@ impl Gate {
 pub unsafe fn init_boot_cpu() {
     // SAFETY: called once, nobody else refers to the tables (I1).
     let tables = unsafe { &mut *BOOT_TABLES.0.get() };
-    for (ist, stack) in boot_ist_stacks().enumerate() {
+    for (ist, (_, stack)) in boot_ist_stacks().enumerate() {
         tables.tss.interrupt_stack_table[ist] = VirtAddr::new(stack.end);
     }
     let kernel_code = tables.gdt.append(Descriptor::kernel_code_segment());
@@ -162,11 +161,11 @@ pub fn load_idt() {
     unsafe { x86_64::instructions::tables::lidt(&pointer) };
 }
 
-/// The boot CPU's interrupt stacks, IST 1 first.
-pub fn boot_ist_stacks() -> impl Iterator<Item = Range<u64>> {
-    let base = BOOT_STACKS.0.get() as u64;
-    (0..IST_STACKS as u64).map(move |i| {
-        let start = base + i * IST_STACK_SIZE as u64;
-        start..start + IST_STACK_SIZE as u64
+/// The boot CPU's interrupt stacks with their names, IST 1 first.
+pub fn boot_ist_stacks() -> impl Iterator<Item = (&'static str, Range<u64>)> {
+    let first = BOOT_STACKS.0.get().cast::<Guarded<IST_STACK_SIZE>>();
+    IST_NAMES.into_iter().enumerate().map(move |(i, name)| {
+        let (start, size) = Guarded::range(first.wrapping_add(i));
+        (name, start as u64..start as u64 + size as u64)
     })
 }

@@ -1,10 +1,13 @@
 //! The stacks that the kernel knows: only there a backtrace reads.
 //!
 //! ```text
-//! boot stack   guard page | 64 KiB      in the image's bss; the guard is left unmapped by the kernel's own tables
-//! IST stacks   4 x 16 KiB               see cpu::tables
+//! boot stack   guard page | 64 KiB | guard page       in the image's bss
+//! IST stacks   guard page | 16 KiB | guard page       each; likewise, see cpu::tables
 //! threads      as given to thread::spawn; the current one only
 //! ```
+//!
+//! # Invariants
+//! - I1: the kernel's own page tables leave the pages around the image's stacks unmapped ([`is_guard_page`]).
 
 use core::cell::UnsafeCell;
 use core::ops::Range;
@@ -17,18 +20,34 @@ pub const BOOT_STACK_SIZE: usize = 64 * 1024;
 const GUARD_SIZE: usize = 4096;
 
 #[repr(C, align(4096))]
-struct BootStack {
-    guard: [u8; GUARD_SIZE],
-    stack: [u8; BOOT_STACK_SIZE],
+struct Page([u8; GUARD_SIZE]);
+
+/// A stack of `N` bytes in the image, with a page on either side that is never mapped.
+#[repr(C, align(4096))]
+pub(crate) struct Guarded<const N: usize> {
+    below: Page,
+    stack: [u8; N],
+    above: Page,
 }
 
-struct StackCell(UnsafeCell<BootStack>);
+impl<const N: usize> Guarded<N> {
+    pub(crate) const fn new() -> Self {
+        const { assert!(N.is_multiple_of(GUARD_SIZE)) };
+        Self { below: Page([0; GUARD_SIZE]), stack: [0; N], above: Page([0; GUARD_SIZE]) }
+    }
+
+    /// The addresses of the stack of the one at `this`.
+    pub(crate) const fn range(this: *const Self) -> (*const u8, usize) {
+        (this.cast::<u8>().wrapping_add(core::mem::offset_of!(Self, stack)), N)
+    }
+}
+
+struct StackCell(UnsafeCell<Guarded<BOOT_STACK_SIZE>>);
 
 // SAFETY: only the boot CPU's stack pointer refers to it.
 unsafe impl Sync for StackCell {}
 
-static BOOT_STACK: StackCell =
-    StackCell(UnsafeCell::new(BootStack { guard: [0; GUARD_SIZE], stack: [0; BOOT_STACK_SIZE] }));
+static BOOT_STACK: StackCell = StackCell(UnsafeCell::new(Guarded::new()));
 
 /// A stack by name and virtual addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,19 +60,19 @@ pub struct Stack {
 
 /// The boot CPU's stack.
 pub fn boot_stack() -> Range<u64> {
-    let start = boot_stack_guard().end;
-    start..start + BOOT_STACK_SIZE as u64
+    let (start, size) = Guarded::range(BOOT_STACK.0.get());
+    start as u64..start as u64 + size as u64
 }
 
-/// The page below the boot stack: the kernel's page tables leave it unmapped.
-pub fn boot_stack_guard() -> Range<u64> {
-    let start = BOOT_STACK.0.get() as u64;
-    start..start + GUARD_SIZE as u64
+/// The stacks of the image.
+pub fn of_image() -> impl Iterator<Item = Stack> {
+    let ist = tables::boot_ist_stacks().map(|(name, range)| Stack { name, range });
+    ist.chain([Stack { name: "boot", range: boot_stack() }])
 }
 
-/// Whether the page at `page` is the one below the boot stack.
+/// Whether the page at `page` is next to a stack of the image (I1).
 pub fn is_guard_page(page: u64) -> bool {
-    boot_stack_guard().contains(&page)
+    of_image().any(|stack| page + GUARD_SIZE as u64 == stack.range.start || page == stack.range.end)
 }
 
 /// The stack that `address` is in, if the kernel knows it.
@@ -70,7 +89,6 @@ pub fn guard_hit(rsp: u64, address: u64) -> Option<Stack> {
 }
 
 fn all() -> impl Iterator<Item = Stack> {
-    let ist = tables::boot_ist_stacks().map(|range| Stack { name: "IST", range });
     let current = thread::current_stack().map(|range| Stack { name: "task", range });
-    current.into_iter().chain([Stack { name: "boot", range: boot_stack() }]).chain(ist)
+    current.into_iter().chain(of_image())
 }

@@ -3,6 +3,7 @@
 use core::arch::asm;
 use core::sync::atomic::AtomicU64;
 
+use kernel::debug::stacks;
 use kernel::memory::{space, stack::Stack};
 use kernel::{ktest, thread};
 use mm::page::PageFlags;
@@ -19,6 +20,8 @@ ktest!(triple_faults, on "planted");
 ktest!(exits_early, on "planted");
 ktest!(overflows_the_stack, on "planted");
 ktest!(overflows_a_threads_stack, on "planted");
+ktest!(overflows_the_stack_of_nmis, on "planted");
+ktest!(overflows_the_stack_of_double_faults, on "planted");
 ktest!(writes_to_a_wild_pointer, on "planted");
 ktest!(reads_through_null_with_the_address_space_locked, on "planted");
 ktest!(writes_to_a_constant, on "planted");
@@ -71,6 +74,25 @@ fn overflows_a_threads_stack() {
     // SAFETY: never freed.
     let thread = unsafe { thread::spawn("deep", stack.addresses(), overflows_the_stack) };
     thread.expect("large enough").join();
+}
+
+fn overflows_the_stack_of_nmis() {
+    overflows_stack("NMI");
+}
+
+fn overflows_the_stack_of_double_faults() {
+    overflows_stack("#DF");
+}
+
+/// As a handler would that runs on that stack.
+fn overflows_stack(name: &str) -> ! {
+    let stack = stacks::of_image().find(|stack| stack.name == name).expect("a stack of that name");
+    // SAFETY: ends the run, which is the point.
+    unsafe { asm!("mov rsp, {}", "call {}", "ud2", in(reg) stack.range.end, sym overflow, options(noreturn)) }
+}
+
+extern "C" fn overflow() {
+    overflows_the_stack();
 }
 
 fn reads_through_null_with_the_address_space_locked() {

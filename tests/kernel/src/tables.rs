@@ -24,7 +24,8 @@ ktest!(between_the_parts_of_the_kernels_half_nothing_is_mapped);
 ktest!(no_page_of_the_kernels_half_is_for_user_mode);
 ktest!(struct_pages_are_mapped_for_sections_with_memory_only);
 ktest!(writes_to_code_and_constants_fault);
-ktest!(the_boot_stack_has_a_hole_below);
+ktest!(each_stack_of_the_image_has_holes_around_it);
+ktest!(what_the_image_has_read_only_is_so_in_the_direct_map);
 
 const PAGE: u64 = PAGE_SIZE as u64;
 
@@ -82,13 +83,33 @@ fn ram() -> impl Iterator<Item = PhysRange> {
     memory().iomem.iter().filter(|item| item.name == "System RAM").map(|item| item.range)
 }
 
+/// The frames of the image's code and constants.
+fn read_only_frames() -> impl Iterator<Item = PhysRange> {
+    image::frames_of(image::text()).chain(image::frames_of(image::rodata()))
+}
+
+fn is_read_only(phys: u64) -> bool {
+    read_only_frames().any(|frames| frames.contains(phys))
+}
+
+fn what_the_image_has_read_only_is_so_in_the_direct_map() {
+    for frames in read_only_frames() {
+        for phys in [frames.start(), frames.end() - 1] {
+            assert!(!can_write(layout::DIRECT_MAP + phys), "{phys:#x}");
+        }
+    }
+    let data = image::frames_of(image::writable()).next().expect("the image has variables");
+    assert!(can_write(layout::DIRECT_MAP + data.start()));
+}
+
 fn the_direct_map_has_all_ram_writable_not_executable() {
     let mut random = Random(3);
     for range in ram() {
         let samples = (0..200).map(|_| range.start() + random.below(range.len_bytes()));
         for phys in samples.chain([range.start(), range.end() - 1]) {
             let addr = layout::DIRECT_MAP + phys;
-            has_rights(addr, EntryFlags::WRITABLE | EntryFlags::NO_EXECUTE);
+            let writable = if is_read_only(phys) { EntryFlags::empty() } else { EntryFlags::WRITABLE };
+            has_rights(addr, writable | EntryFlags::NO_EXECUTE);
             let to = tables(|tree| tree.translate(VirtAddr::new(addr))).expect("mapped");
             assert_eq!(to.phys.as_u64(), phys);
         }
@@ -172,8 +193,14 @@ fn writes_to_code_and_constants_fault() {
     assert!(can_write(VARIABLE.as_ptr() as u64), "variables are writable");
 }
 
-fn the_boot_stack_has_a_hole_below() {
-    let guard = stacks::boot_stack_guard();
-    assert!(leaf(guard.start).is_none() && !can_write(guard.end - 1));
-    assert!(can_write(guard.end), "the stack itself is mapped");
+fn each_stack_of_the_image_has_holes_around_it() {
+    let mut nr_stacks = 0;
+    for stack in stacks::of_image() {
+        let range = stack.range;
+        assert!(leaf(range.start - 1).is_none() && leaf(range.end).is_none(), "{}", stack.name);
+        assert!(!can_write(range.start - 1) && !can_write(range.end), "{}", stack.name);
+        assert!(can_write(range.start) && can_write(range.end - 1), "{} is mapped", stack.name);
+        nr_stacks += 1;
+    }
+    assert_eq!(nr_stacks, 5, "of the boot thread, and of four exceptions");
 }
