@@ -82,6 +82,26 @@ fn trials() -> Vec<Trial> {
         run.prints("Malformed early option 'kernelcore'")?;
         run.prints("Malformed early option 'movablecore'")
     });
+    add("boot_spends_on_a_page_at_most_half_of_linuxs_instructions", || {
+        for machine in ["--memory 512M", "--memory 4G"] {
+            let run = strata(&format!("{machine} --icount --timeout 240 -- poweroff"))?.ends(0)?;
+            let (init, nr_pages) = run.ticks_and_pages("Struct pages: ")?;
+            let (hand_over, _) = run.ticks_and_pages("Hand-over: ")?;
+            let each = (init + hand_over) as f64 / nr_pages as f64;
+            run.check(each <= LINUX_BOOT_TICKS_PER_PAGE / 2.0, &format!("fewer ticks a page than {each}"))?;
+        }
+        Ok(())
+    });
+    // The struct pages alone are 14 GiB.
+    trials.push(
+        Trial::test("run::a_machine_of_900_gib_boots_with_its_memory_untouched", || {
+            let flags = "-machine pc,memory-backend=ram0 -m 900G -object memory-backend-ram,id=ram0,size=900G,reserve=off";
+            let run = strata(&format!("--timeout 600 --qemu-args '{flags}' -- dump=meminfo poweroff"))?.ends(0)?;
+            run.prints("  Normal   [mem 0x0000000100000000-0x000000e13fffffff]")?;
+            run.prints("MemTotal:       9289")
+        })
+        .with_ignored_flag(available_gib() < 18),
+    );
     for (name, options) in [
         ("bios", "--firmware bios"),
         ("uefi", "--firmware uefi"),
@@ -101,6 +121,17 @@ fn trials() -> Vec<Trial> {
         }));
     }
     trials
+}
+
+/// What Linux 6.1 spends on initialising a struct page (55.0) and freeing it to the buddy allocator (25.3) at boot, in
+/// instructions under icount.
+const LINUX_BOOT_TICKS_PER_PAGE: f64 = 80.3;
+
+/// Memory of the host that a test may use.
+fn available_gib() -> u64 {
+    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    line.and_then(|kib| kib.trim().strip_suffix(" kB")?.parse::<u64>().ok()).map_or(0, |kib| kib >> 20)
 }
 
 fn bad_usage() -> Result<(), Failed> {
@@ -172,6 +203,17 @@ impl Run {
     /// On standard output, where the console is.
     fn prints(&self, text: &str) -> Result<(), Failed> {
         self.check(String::from_utf8_lossy(&self.output.stdout).contains(text), text)
+    }
+
+    /// The ticks and pages of a line of boot's work.
+    fn ticks_and_pages(&self, what: &str) -> Result<(u64, u64), Failed> {
+        let text = String::from_utf8_lossy(&self.output.stdout);
+        let line = text.lines().find_map(|line| line.split_once(what)).map(|(_, rest)| rest);
+        let mut numbers = line.unwrap_or("").split(' ').filter_map(|word| word.parse().ok());
+        match (numbers.next(), numbers.next()) {
+            (Some(pages), Some(ticks)) => Ok((ticks, pages)),
+            _ => Err(format!("no line {what:?} with two numbers").into()),
+        }
     }
 
     fn check(&self, holds: bool, wanted: &str) -> Result<(), Failed> {

@@ -1,6 +1,8 @@
 //! The end of memblock: its free ranges become the page allocator's, its reserved ones stay reserved.
 
+use super::PerPage;
 use crate::addr::PhysRange;
+use crate::arch;
 use crate::memblock::Memblock;
 use crate::page::PageFlags;
 use crate::page_alloc::PageAllocator;
@@ -15,6 +17,7 @@ use crate::sparse::Sparse;
 /// `memblock` is what the allocator's nodes were built from, and nobody uses what it has free; it is not used any more
 /// but for freeing single ranges later, page by page, to the allocator.
 pub unsafe fn hand_over(memblock: &Memblock<'_>, allocator: &PageAllocator) -> u64 {
+    let before = arch::ticks();
     for region in memblock.reserved() {
         reserve(allocator.nodes().sparse(), region.range);
     }
@@ -23,6 +26,8 @@ pub unsafe fn hand_over(memblock: &Memblock<'_>, allocator: &PageAllocator) -> u
         // SAFETY: RAM of one region, so of one node, initialised with the sections; free, so nobody's.
         given += unsafe { allocator.hand_over(PfnRange::inside(free.range)) };
     }
+    let ticks = arch::ticks() - before;
+    log::info!("Hand-over: {given} pages to the page allocator in {ticks} ticks, {}", PerPage(ticks, given));
     given
 }
 

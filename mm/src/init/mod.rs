@@ -20,10 +20,12 @@ pub use hand_over::hand_over;
 pub(crate) use memmap::holes;
 pub use memmap::struct_pages;
 
-use crate::arch::Machine;
+use core::fmt;
+
+use crate::arch::{self, Machine};
 use crate::memblock::{self, Memblock};
 use crate::node::{self, NodeData, NodeMap, Nodes, Setup};
-use crate::sparse::{self, PopulateVmemmap, Sparse};
+use crate::sparse::{self, PopulateVmemmap, SECTION_NR_PAGES, Sparse};
 use crate::zone::MovableRequest;
 
 /// Why memory could not be set up.
@@ -55,8 +57,8 @@ impl From<node::Error> for Error {
     }
 }
 
-impl core::fmt::Display for Error {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Memblock(e)
             | Self::Sparse(sparse::Error::Memblock(e))
@@ -70,6 +72,20 @@ impl core::fmt::Display for Error {
 }
 
 impl core::error::Error for Error {}
+
+/// Ticks a page, with a tenth.
+struct PerPage(u64, u64);
+
+impl fmt::Display for PerPage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tenths = self.0.saturating_mul(10) / self.1.max(1);
+        write!(f, "{}.{} a page", tenths / 10, tenths % 10)
+    }
+}
+
+fn nr_struct_pages(nodes: &Nodes) -> u64 {
+    nodes.sparse().sections().count() as u64 * SECTION_NR_PAGES
+}
 
 /// All that stands between memblock with its nodes and the page allocator, logged as Linux does: nodes with zones, struct
 /// pages and zonelists, nothing free yet. `nr_cpus`: possible CPUs. Takes time by the pages.
@@ -95,7 +111,10 @@ pub unsafe fn build(
         let data = NodeData::allocate(memblock, machine, map)?;
         let sparse = Sparse::init(memblock, machine, vmemmap)?;
         let setup = Setup::new(memblock, data, sparse, nr_cpus, movable)?;
+        let before = arch::ticks();
         struct_pages(memblock, setup.nodes());
+        let (nr, ticks) = (nr_struct_pages(setup.nodes()), arch::ticks() - before);
+        log::info!("Struct pages: {nr} initialised in {ticks} ticks, {}", PerPage(ticks, nr));
         setup
     };
     Ok(setup.build_zonelists(memblock, map)?)

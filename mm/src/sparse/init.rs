@@ -4,8 +4,8 @@ use core::ptr::NonNull;
 use core::sync::atomic::Ordering;
 
 use super::{
-    MAX_PFN, ROOT_PFN_SHIFT, Root, SECTION_NR_PAGES, SECTION_PFN_SHIFT, Section, SectionUsage, Sparse,
-    section_of, section_pages,
+    MAX_PFN, ROOT_PFN_SHIFT, Root, SECTION_NR_PAGES, SECTION_PFN_SHIFT, SUBSECTION_NR_PAGES, Section,
+    SectionUsage, Sparse, section_of, section_pages,
 };
 use crate::addr::{PhysAddr, PhysRange};
 use crate::arch::Machine;
@@ -33,7 +33,7 @@ impl From<memblock::Error> for Error {
 /// Puts memory behind the struct pages of sections (Linux: `__populate_section_memmap`).
 pub trait PopulateVmemmap {
     /// Makes the struct pages of `pages`, whole sections, writable: 2 MiB of vmemmap for each, from memblock, on `node` if
-    /// possible. Contents do not matter: they are written afterwards.
+    /// possible, in one piece if possible. Contents do not matter: they are written afterwards.
     ///
     /// # Errors
     /// When memory for them or for page tables is missing.
@@ -78,6 +78,9 @@ impl Sparse {
             sparse.add_sections(memblock, pages, node, vmemmap)?;
             done = pages.end;
         }
+        for (ram, _) in memblock.memory_pfn_ranges(None) {
+            sparse.mark_subsections(ram);
+        }
         Ok(sparse)
     }
 
@@ -114,6 +117,22 @@ impl Sparse {
         Ok(())
     }
 
+    /// Records the subsections that `ram` touches (Linux: `subsection_map_init`).
+    fn mark_subsections(&self, ram: PfnRange) {
+        let mut rest = ram;
+        while !rest.is_empty() {
+            let pages = section_pages(section_of(rest.start));
+            let part = rest.intersect(pages);
+            let first = (part.start - pages.start) / SUBSECTION_NR_PAGES;
+            let end = (part.end - pages.start).div_ceil(SUBSECTION_NR_PAGES);
+            if let Some(section) = self.section(part.start) {
+                let bits = (u64::MAX << first) & (u64::MAX >> (u64::from(u64::BITS) - end));
+                section.subsections.fetch_or(bits, Ordering::Relaxed);
+            }
+            rest = PfnRange::new(part.end, rest.end);
+        }
+    }
+
     fn section_or_new_root(
         &self,
         memblock: &mut Memblock<'_>,
@@ -130,7 +149,7 @@ impl Sparse {
         self.section(pfn).ok_or(Error::BeyondLimit(pfn))
     }
 
-    /// Checks that a section is present exactly when it has RAM, on the node of its first RAM.
+    /// Checks that a section is present exactly when it has RAM, on the node of its first RAM, and I3.
     ///
     /// # Panics
     /// When it is not.
@@ -149,6 +168,14 @@ impl Sparse {
             done = at;
         }
         assert_eq!(self.sections().count(), wanted, "sections without RAM");
+        for (nr, _) in self.sections() {
+            let pages = section_pages(nr);
+            for at in (0..SECTION_NR_PAGES).step_by(SUBSECTION_NR_PAGES as usize).map(|i| pages.start + i) {
+                let subsection = PfnRange::new(at, at + SUBSECTION_NR_PAGES);
+                let has_ram = memblock.absent_pages_in(subsection) != SUBSECTION_NR_PAGES;
+                assert_eq!(self.subsection_has_ram(at), has_ram, "I3: subsection at {at:?}");
+            }
+        }
     }
 }
 

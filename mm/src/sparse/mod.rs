@@ -6,6 +6,7 @@
 //!        |                |                   |
 //!      roots[r] ------> sections[s] -------> usage.blocks[b]
 //!      null: no RAM     null: no RAM         migratetype, compaction's skip mark
+//!                       subsections: a bit for each 2 MiB, set where there is RAM
 //! ```
 //!
 //! Two levels, so that the tables are as large as what there is: 64 TiB could have half a million sections.
@@ -14,6 +15,7 @@
 //! - I1: `roots` points to `nr_roots` words; each is null or points to a [`Root`]; a section's `usage` is null or points
 //!   to a [`SectionUsage`]. All of them are boot memory that lives as long as the machine and is only changed atomically.
 //! - I2: a section has a usage exactly when the vmemmap of all its pages is populated.
+//! - I3: a section's bit of a subsection is set exactly when a page of the subsection is RAM.
 //!
 //! # Locking
 //! None: tables do not change after boot, and pageblock words are atomics. Who changes a migratetype holds the zone's lock.
@@ -28,7 +30,7 @@ mod tests;
 pub use init::{AlreadyPopulated, Error, PopulateVmemmap};
 
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU16, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU16, AtomicU64, Ordering};
 
 use crate::arch::Machine;
 use crate::gfp::MigrateType;
@@ -48,6 +50,10 @@ pub const SECTION_NR_PAGES: u64 = 1 << SECTION_PFN_SHIFT;
 pub const MAX_PHYSMEM_BITS: u32 = 46;
 /// One past the highest frame that can have a struct page.
 pub const MAX_PFN: Pfn = Pfn::new(1 << (MAX_PHYSMEM_BITS - crate::PAGE_SHIFT));
+
+/// Pages in a subsection, the smallest part of a section that RAM is recorded for (Linux: `PAGES_PER_SUBSECTION`).
+pub const SUBSECTION_NR_PAGES: u64 = 1 << (21 - crate::PAGE_SHIFT);
+const _: () = assert!(SECTION_NR_PAGES / SUBSECTION_NR_PAGES == u64::BITS as u64);
 
 const BLOCKS_PER_SECTION: usize = (SECTION_NR_PAGES >> PAGEBLOCK_ORDER.get()) as usize;
 const SECTIONS_PER_ROOT: usize = crate::PAGE_SIZE / size_of::<Section>();
@@ -71,9 +77,11 @@ const SKIP: u8 = 0x08;
 #[repr(C)]
 struct Section {
     usage: AtomicPtr<SectionUsage>,
+    /// Which subsections have RAM, the lowest first.
+    subsections: AtomicU64,
     /// The node that the section's tables are on: that of its first RAM.
     node: AtomicU16,
-    _unused: [u16; 3],
+    _unused: [u16; 7],
 }
 
 #[repr(C, align(4096))]
@@ -124,6 +132,14 @@ impl Sparse {
     #[inline]
     pub fn pfn_valid(&self, pfn: Pfn) -> bool {
         self.usage(pfn).is_some()
+    }
+
+    /// Whether a page of `pfn`'s subsection is RAM (Linux: `pfn_section_valid`). A frame with a struct page in a subsection
+    /// without RAM lies in a hole. Any context, a few instructions.
+    #[inline]
+    pub fn subsection_has_ram(&self, pfn: Pfn) -> bool {
+        let bit = (pfn.get() / SUBSECTION_NR_PAGES) % u64::from(u64::BITS);
+        self.section(pfn).is_some_and(|s| s.subsections.load(Ordering::Relaxed) >> bit & 1 != 0)
     }
 
     /// The struct page of `pfn`, when there is one (Linux: `pfn_to_online_page`). Any context.

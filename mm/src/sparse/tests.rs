@@ -62,6 +62,16 @@ fn frames_outside_of_sections_are_not_valid() {
 }
 
 #[test]
+fn subsections_have_ram_where_a_page_of_theirs_is() {
+    with_sparse(&[(0, 511, 513), (0, 2048, 2049), (0, S - 1, S + 1), (1, 3 * S, 4 * S)], |sparse, _| {
+        let has_ram = |pfn: u64| sparse.subsection_has_ram(Pfn::new(pfn));
+        assert!([0, 511, 512, 1023, 2048, 2559, S - 512, S - 1, S, S + 511].into_iter().all(has_ram));
+        assert!((3 * S..4 * S).step_by(512).all(has_ram));
+        assert!(![1024, 2047, 2560, S - 513, S + 512, 2 * S, 4 * S, 1 << 40].into_iter().any(has_ram));
+    });
+}
+
+#[test]
 fn no_frame_is_valid_without_ram() {
     let (mut memory, mut reserved) = (vec![Region::EMPTY; 4], vec![Region::EMPTY; 4]);
     let sim = SimMachine::new(1 << 20);
