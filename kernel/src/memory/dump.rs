@@ -1,13 +1,14 @@
-//! `dump=`: the files of `/proc` on the console.
+//! `dump=`: the files of `/proc` and `/sys` on the console.
 
 use core::fmt;
 
 use mm::arch::layout::{VMALLOC, VMALLOC_END};
+use mm::node::NodeState;
 use mm::pgtable::PageSize;
 use mm::slub::Slub;
 use mm::stat::meminfo::Others;
 use mm::stat::slabinfo::SlabInfo;
-use mm::stat::{File, SlabCaches, System};
+use mm::stat::{File, SlabCaches, System, Topology};
 
 use super::Memory;
 use crate::console;
@@ -27,9 +28,9 @@ impl SlabCaches for Caches {
     }
 }
 
-/// Prints the files of a list like `zoneinfo,meminfo` or `all`; names that do not exist are reported.
+/// Prints the files of a list like `zoneinfo,node0/meminfo` or `all`; names that do not exist are reported.
 pub fn dump(memory: &'static Memory, names: &str) {
-    for file in File::list(names) {
+    for file in File::list(names, memory.states.get(NodeState::Online)) {
         match file {
             Ok(file) => print(memory, file),
             Err(error) => log::warn!("dump: {error}"),
@@ -44,6 +45,7 @@ fn print(memory: &'static Memory, file: File) {
         slabs: &slabs,
         iomem: &memory.iomem,
         events: &memory.events,
+        topology: Topology { numa: &memory.numa, states: &memory.states, online_cpus: memory.online_cpus },
         others: Others {
             // To the last byte, as Linux counts it.
             vmalloc_total_kib: (VMALLOC_END - 1 - VMALLOC) >> 10,

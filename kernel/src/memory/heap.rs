@@ -18,14 +18,14 @@ static HEAP: KernelHeap = KernelHeap::new();
 
 static SLUB: Once<Slub<'static>> = Once::new();
 
-/// Brings the slab caches and the heap up.
+/// Brings the slab caches and the heap up, for the CPUs below `nr_cpus`.
 pub(super) fn init(
     pages: &'static PageAllocator,
     numa: &Numa<'static>,
+    nr_cpus: u32,
 ) -> Result<&'static Slub<'static>, Error> {
     static PAGES: Once<&'static PageAllocator> = Once::new();
     let source = PAGES.call_once(|| pages);
-    let nr_cpus = numa.cpu_nodes().len() as u32;
     let node_of = |cpu| nearest_with_memory(pages, numa.node_of_cpu(cpu));
     let config =
         Config { nr_cpus, present_cpus: nr_cpus, nr_nodes: pages.nodes().nr_ids(), node_of: &node_of };
@@ -42,11 +42,11 @@ fn nearest_with_memory(pages: &PageAllocator, node: NodeId) -> NodeId {
 }
 
 /// Per-CPU counters of events, on pages of their own.
-pub(super) fn cpu_events(pages: &PageAllocator, nr_cpus: usize) -> Result<CpuEvents, Error> {
-    let layout = CpuEvents::layout(nr_cpus as u32).ok_or(Error::Layout)?;
+pub(super) fn cpu_events(pages: &PageAllocator, nr_cpus: u32) -> Result<CpuEvents, Error> {
+    let layout = CpuEvents::layout(nr_cpus).ok_or(Error::Layout)?;
     let order = Order::for_size(layout.size()).ok_or(Error::OutOfMemory)?;
     let (page, _) = pages.alloc_zeroed(Gfp::KERNEL, order)?.into_raw();
     let at = Machine.phys_to_virt(page.pfn(Machine).phys());
     // SAFETY: a block of ours of at least that size, page-aligned, never given back.
-    Ok(unsafe { CpuEvents::new(NonNull::new(at).ok_or(Error::Layout)?, nr_cpus as u32) })
+    Ok(unsafe { CpuEvents::new(NonNull::new(at).ok_or(Error::Layout)?, nr_cpus) })
 }

@@ -46,14 +46,14 @@ use mm::aspace::ZeroPage;
 use mm::cmdline::Cmdline;
 use mm::counters::CpuEvents;
 use mm::memblock::{self, Direction, Memblock, OnNode, Request};
-use mm::node::{Cpus, HugePages, KernelSizes};
+use mm::node::{Cpus, HugePages, KernelSizes, NodeStates};
 use mm::numa::Numa;
 use mm::page_alloc::{AllocError, PageAllocator};
 use mm::pgtable::{MapError, OutOfMemory, PageCounts, PageSize, PageTable, StrayMapping, WxViolation};
 use mm::slub::{CacheHandle, Slub};
 use mm::sync::{Level, SpinLock};
 use mm::zone::{MovableRequest, Sysctl};
-use mm::{NodeId, PhysAddr};
+use mm::{CpuId, NodeId, PhysAddr};
 use spin::Once;
 
 use crate::cpu::{features::Features, paging};
@@ -145,12 +145,16 @@ pub struct Memory {
     pub slub: &'static Slub<'static>,
     /// The cache of areas of address spaces (Linux: `vm_area_struct`).
     pub areas: CacheHandle<'static>,
+    /// Which memory and possible CPUs are on which node.
+    pub numa: Numa<'static>,
+    /// The nodes by state.
+    pub states: NodeStates,
+    /// How many CPUs run, from the first on.
+    pub online_cpus: u32,
     /// Events that the page allocator does not count itself.
     pub events: CpuEvents,
     /// The kernel's page tables.
     pub kernel_map: SpinLock<PageTable>,
-    /// Which CPUs and memory are near to each other.
-    pub numa: Numa<'static>,
     /// The page that reads of untouched anonymous memory see.
     pub zero_page: ZeroPage,
     /// Who uses which physical addresses.
@@ -197,16 +201,19 @@ pub fn init(
     let iomem = iomem::tree(&firmware, &mut memblock)?;
     memblock.free(firmware.storage)?;
     let pages = page_allocator(&mut memblock, &numa, cpus, &mut kernel_map, &options)?;
-    let sysctl = limits(pages, &numa, options.huge_pages);
+    let states = NodeStates::new(&numa, pages.nodes(), cpus.online);
+    let sysctl = limits(pages, &numa, cpus.online, options.huge_pages);
     kernel_map::share_vmalloc_space(&mut kernel_map.tree, pages)?;
-    let slub = heap::init(pages, &numa)?;
+    let slub = heap::init(pages, &numa, cpus.online)?;
     let memory = Memory {
         pages,
         slub,
         areas: slub.create(space::AREA_CACHE)?,
-        events: heap::cpu_events(pages, numa.cpu_nodes().len())?,
-        kernel_map: SpinLock::new(Level::KernelMap, kernel_map.tree),
         numa,
+        states,
+        online_cpus: cpus.online,
+        events: heap::cpu_events(pages, cpus.online)?,
+        kernel_map: SpinLock::new(Level::KernelMap, kernel_map.tree),
         zero_page: ZeroPage::new(Machine, &mut { pages })?,
         iomem,
         direct_map: kernel_map.direct,
@@ -244,11 +251,11 @@ fn leave_loader(
 fn page_allocator(
     memblock: &mut Memblock<'static>,
     numa: &Numa<'static>,
-    cpus: &'static [u32],
+    cpus: topology::Cpus,
     kernel_map: &mut kernel_map::KernelMap,
     options: &options::Options,
 ) -> Result<&'static PageAllocator, Error> {
-    let nr_cpus = cpus.len() as u32;
+    let nr_cpus = cpus.online;
     let mut vmemmap = vmemmap::Populate { tree: &mut kernel_map.tree };
     // SAFETY: memblock's memory is mapped by the direct map, boot has the machine to itself, and `Populate` maps.
     let nodes = unsafe { mm::init::build(memblock, Machine, numa, nr_cpus, options.movable, &mut vmemmap) }?;
@@ -272,20 +279,19 @@ fn page_allocator(
 }
 
 /// Watermarks, reserves and per-CPU limits, as Linux sets them at boot.
-fn limits(pages: &PageAllocator, numa: &Numa<'static>, huge_pages: HugePages) -> Sysctl {
+fn limits(pages: &PageAllocator, numa: &Numa<'static>, online: u32, huge_pages: HugePages) -> Sysctl {
     let mut sysctl = Sysctl::default();
-    with_cpus(numa, |cpus| {
+    with_cpus(numa, online, |cpus| {
         pages.nodes().init_watermarks(&mut sysctl, cpus);
         pages.nodes().raise_min_free(&mut sysctl, huge_pages, cpus);
     });
     sysctl
 }
 
-/// Calls `f` with the CPUs that are online.
-fn with_cpus<R>(numa: &Numa<'static>, f: impl FnOnce(Cpus<'_>) -> R) -> R {
-    let cpu_nodes = numa.cpu_nodes();
-    let of_node = |node: NodeId| cpu_nodes.iter().filter(|&&n| n == node).count() as u32;
-    f(Cpus { online: cpu_nodes.len() as u32, of_node: &of_node })
+/// Calls `f` with the CPUs that are online: the first `online` ones.
+fn with_cpus<R>(numa: &Numa<'static>, online: u32, f: impl FnOnce(Cpus<'_>) -> R) -> R {
+    let of_node = |node: NodeId| (0..online).filter(|&cpu| numa.is_cpu_on(CpuId(cpu), node)).count() as u32;
+    f(Cpus { online, of_node: &of_node })
 }
 
 /// Storage in the image that one user takes for good.

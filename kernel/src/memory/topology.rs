@@ -7,11 +7,17 @@ use super::{Error, early};
 use crate::cpu::paging;
 use crate::firmware::acpi;
 
-/// APIC ids of the CPUs that run: the boot CPU. Those that the firmware lists besides it are counted, not started.
-pub(super) fn cpus(
-    tables: Option<&acpi::Tables>,
-    memblock: &mut Memblock<'static>,
-) -> Result<&'static [u32], Error> {
+/// The CPUs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cpus {
+    /// APIC ids of all that could run, the boot CPU's first.
+    pub(super) possible: &'static [u32],
+    /// How many run, from the first on: the boot CPU. Only these have per-CPU data.
+    pub(super) online: u32,
+}
+
+/// The CPUs that the firmware lists.
+pub(super) fn cpus(tables: Option<&acpi::Tables>, memblock: &mut Memblock<'static>) -> Result<Cpus, Error> {
     let madt = tables.and_then(|t| t.find(b"APIC")).and_then(|bytes| match Madt::new(bytes) {
         Ok(madt) => Some(madt),
         Err(error) => {
@@ -21,18 +27,18 @@ pub(super) fn cpus(
     });
     let boot_id = paging::apic_id();
     let listed = madt.and_then(|madt| madt.enabled(boot_id, paging::apic_mode(), memblock));
-    let nr_listed = listed.map_or(1, |ids| ids.len().max(1));
-    log::info!("smpboot: {nr_listed} CPUs listed; running on the boot CPU only");
-    match listed.and_then(|ids| ids.get(..1)) {
-        Some(ids) => Ok(ids),
-        None => Ok(memblock.alloc_slice(1, boot_id, OnNode::Any)?),
-    }
+    let possible = match listed {
+        Some(ids) => ids,
+        None => memblock.alloc_slice(1, boot_id, OnNode::Any)?,
+    };
+    log::info!("smpboot: {} CPUs listed; running on the boot CPU only", possible.len());
+    Ok(Cpus { possible, online: 1 })
 }
 
 /// The nodes that ACPI's SRAT and SLIT describe, or one node (Linux: `initmem_init`).
 pub(super) fn numa(
     tables: Option<&acpi::Tables>,
-    cpus: &[u32],
+    cpus: Cpus,
     mode: numa::Mode,
     memblock: &mut Memblock<'static>,
     firmware: &early::FirmwareMap,
@@ -43,5 +49,5 @@ pub(super) fn numa(
         apic_mode: paging::apic_mode(),
     };
     let max_pfn = firmware.map.usable().map(|r| mm::Pfn::down(r.end())).max().ok_or(Error::NoUsableMemory)?;
-    Ok(Numa::init(&found, mode, cpus, memblock, max_pfn)?)
+    Ok(Numa::init(&found, mode, cpus.possible, memblock, max_pfn)?)
 }

@@ -20,6 +20,7 @@
 mod fallback;
 mod log;
 mod setup;
+mod states;
 mod tune;
 mod zonelist;
 
@@ -29,6 +30,7 @@ mod tests;
 pub use fallback::{FallbackOrder, Topology};
 pub use log::{KernelSizes, memory as log_memory};
 pub use setup::{Error, NodeData, NodeMap, OneNode, Setup, ram};
+pub use states::{NodeState, NodeStates};
 pub use tune::{Cpus, HugePages};
 pub use zonelist::{ZoneRef, Zonelist, ZonelistKind};
 

@@ -47,10 +47,23 @@ impl NodeMask {
         (0..MAX_NUMNODES as u16).map(NodeId).filter(|&n| self.contains(n))
     }
 
+    /// Whether each one is in `other` too.
+    pub fn is_subset(&self, other: &Self) -> bool {
+        self.words.iter().zip(other.words).all(|(a, b)| a & !b == 0)
+    }
+
     /// Those in either.
     pub fn union(mut self, other: &Self) -> Self {
         self.words.iter_mut().zip(other.words).for_each(|(a, b)| *a |= b);
         self
+    }
+}
+
+impl FromIterator<NodeId> for NodeMask {
+    fn from_iter<I: IntoIterator<Item = NodeId>>(nodes: I) -> Self {
+        let mut mask = Self::EMPTY;
+        nodes.into_iter().for_each(|node| mask.insert(node));
+        mask
     }
 }
 

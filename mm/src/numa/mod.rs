@@ -8,7 +8,8 @@
 //! ```
 //!
 //! # Invariants
-//! - I1: each node in `with_memory` is in `possible`; there is at least one.
+//! - I1: `with_memory` and `generic_initiators` are parts of `online`, which is a part of `possible`; there is at least
+//!   one node with memory.
 //! - I2: all memory below `max_pfn` but for a MiB is on a node in `possible`.
 //!
 //! # Not here
@@ -64,6 +65,7 @@ pub struct Numa<'a> {
     possible: NodeMask,
     with_memory: NodeMask,
     online: NodeMask,
+    generic_initiators: NodeMask,
     domains: &'a [u32],
     distances: Distances<'a>,
     cpu_nodes: &'a [NodeId],
@@ -72,8 +74,8 @@ pub struct Numa<'a> {
 impl<'a> Numa<'a> {
     /// Finds the nodes, and tells memblock on which its memory is (Linux: `x86_numa_init`, then `init_cpu_to_node`).
     ///
-    /// `cpus` are the APIC ids of the CPUs by [`CpuId`] ([`Madt::enabled`]); `max_pfn` is one past the last frame of
-    /// memory. Tables that are broken, overlap or leave memory out are reported, and one node is used.
+    /// `cpus` are the APIC ids of the possible CPUs by [`CpuId`] ([`Madt::enabled`]), running or not; `max_pfn` is one
+    /// past the last frame of memory. Tables that are broken, overlap or leave memory out are reported, and one node is used.
     ///
     /// # Errors
     /// Those of memblock, which must be able to hand out slices.
@@ -124,6 +126,7 @@ impl<'a> Numa<'a> {
             possible: only,
             with_memory: only,
             online: only,
+            generic_initiators: NodeMask::EMPTY,
             domains: &[],
             distances: Distances::default(),
             cpu_nodes: memblock.alloc_slice(cpus.len(), NodeId::FIRST, OnNode::Any)?,
@@ -151,10 +154,11 @@ impl<'a> Numa<'a> {
         for ((slot, &apic_id), turn) in cpu_nodes.iter_mut().zip(cpus).zip(turns) {
             *slot = parsed.node_of_apic(apic_id).unwrap_or(turn);
         }
-        let mut online = with_memory;
+        let generic_initiators = parsed.generic_initiators;
+        let mut online = with_memory.union(&generic_initiators);
         cpu_nodes.iter().for_each(|&n| online.insert(n));
         let (domains, distances) = parsed.keep(memblock)?;
-        Ok(Some(Self { possible, with_memory, online, domains, distances, cpu_nodes }))
+        Ok(Some(Self { possible, with_memory, online, generic_initiators, domains, distances, cpu_nodes }))
     }
 
     /// Nodes that the tables name (Linux: `node_possible_map`).
@@ -167,9 +171,14 @@ impl<'a> Numa<'a> {
         &self.with_memory
     }
 
-    /// Nodes with memory or a CPU (Linux: `node_online_map` after `init_cpu_to_node`).
+    /// Nodes with memory, a possible CPU or a generic initiator (Linux: `node_online_map` after `init_gi_nodes`).
     pub fn online(&self) -> &NodeMask {
         &self.online
+    }
+
+    /// Nodes with a device that accesses memory by itself (Linux: `N_GENERIC_INITIATOR`).
+    pub fn generic_initiators(&self) -> &NodeMask {
+        &self.generic_initiators
     }
 
     /// One past the highest possible node (Linux: `nr_node_ids`).
@@ -192,9 +201,19 @@ impl<'a> Numa<'a> {
         self.cpu_nodes.get(cpu.index()).copied().unwrap_or(NodeId::FIRST)
     }
 
-    /// The nodes by CPU.
+    /// The nodes by possible CPU. Which CPUs run is not known here.
     pub fn cpu_nodes(&self) -> &'a [NodeId] {
         self.cpu_nodes
+    }
+
+    /// One past the highest possible CPU (Linux: `nr_cpu_ids`).
+    pub fn nr_cpu_ids(&self) -> u32 {
+        self.cpu_nodes.len() as u32
+    }
+
+    /// Whether the CPU counts as one of that node's (Linux: `cpumask_of_node`, for CPUs that run).
+    pub fn is_cpu_on(&self, cpu: CpuId, node: NodeId) -> bool {
+        self.cpu_nodes.get(cpu.index()) == Some(&node)
     }
 
     /// The proximity domain of a node, `None` when no table was used (Linux: `node_to_pxm`).
@@ -205,10 +224,27 @@ impl<'a> Numa<'a> {
     /// Panics when an invariant does not hold.
     pub fn validate(&self, memblock: &Memblock<'_>) {
         assert!(!self.with_memory.is_empty(), "I1");
-        assert!(self.with_memory.iter().all(|n| self.possible.contains(n)), "I1");
-        assert!(self.online.iter().all(|n| self.possible.contains(n)), "I1");
+        assert!(self.online.is_subset(&self.possible) && self.with_memory.is_subset(&self.online), "I1");
+        assert!(self.generic_initiators.is_subset(&self.online), "I1");
         for region in memblock.memory() {
             assert!(region.node.is_none_or(|n| self.possible.contains(n)), "I2: {region:?}");
+        }
+    }
+}
+
+#[cfg(test)]
+impl Numa<'static> {
+    /// Nodes `0..nr_nodes`, all with memory, and possible CPUs on nodes.
+    pub(crate) fn of(nr_nodes: u16, cpu_nodes: &'static [NodeId]) -> Self {
+        let all: NodeMask = (0..nr_nodes).map(NodeId).collect();
+        Self {
+            possible: all,
+            with_memory: all,
+            online: all,
+            generic_initiators: NodeMask::EMPTY,
+            domains: &[],
+            distances: Distances::default(),
+            cpu_nodes,
         }
     }
 }

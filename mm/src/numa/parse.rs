@@ -23,6 +23,8 @@ pub(super) struct Parsed<'a> {
     pub(super) blocks: Blocks<'a>,
     /// Nodes with an entry that counts (Linux: `numa_nodes_parsed`).
     pub(super) nodes: NodeMask,
+    /// Nodes with a generic initiator.
+    pub(super) generic_initiators: NodeMask,
     cpus: &'a mut [(u32, NodeId)],
     nr_cpus: usize,
     /// Domains by node.
@@ -88,6 +90,7 @@ impl<'a> Parsed<'a> {
             kept: [range_of(memblock, domains), None],
             blocks: Blocks::new(blocks),
             nodes: NodeMask::EMPTY,
+            generic_initiators: NodeMask::EMPTY,
             cpus,
             nr_cpus: 0,
             domains,
@@ -141,6 +144,8 @@ impl<'a> Parsed<'a> {
                     continue;
                 }
                 self.set_cpu(apic_id, node);
+            } else {
+                self.generic_initiators.insert(node);
             }
             self.nodes.insert(node);
         }

@@ -2,13 +2,14 @@
 
 use super::freelists::FreeLists;
 use super::meminfo::{MemInfo, Others, Reserves};
+use super::node::NodeInfo;
 use super::vmstat::VmStat;
 use super::zoneinfo::{PageSet, ZoneInfo};
 use crate::counters::{Item, NumaEvent, VmEvent};
 use crate::counters::{NodeValues, VmEventValues, ZoneValues};
 use crate::gfp::MigrateType;
 use crate::id::{CpuId, ZoneIdx};
-use crate::node::Nodes;
+use crate::node::{Node, Nodes};
 use crate::order::{Order, PAGEBLOCK_NR_PAGES};
 use crate::page_alloc::PageAllocator;
 use crate::pcp::EventCounts;
@@ -94,6 +95,20 @@ pub fn vm_stat(pages: &PageAllocator, mut events: VmEventValues) -> VmStat {
     let info = mem_info(nodes, Others::default());
     let dirty_limits = info.dirty_limits();
     VmStat { zones: info.zones, numa: numa(&all), nodes: info.nodes, dirty_limits, events }
+}
+
+/// What a node's `meminfo`, `numastat` and `vmstat` are made from. There are no huge pages yet.
+pub fn node_info(pages: &PageAllocator, node: &Node) -> NodeInfo {
+    let mut events = EventCounts::default();
+    node.populated_zones().for_each(|zone| events.add(&pages.events(zone)));
+    NodeInfo {
+        node: node.id(),
+        total: node.populated_zones().map(Zone::managed).sum(),
+        zones: add_up(node.populated_zones().map(|zone| zone.counters().snapshot())),
+        numa: numa(&events),
+        stats: node.counters().snapshot(),
+        huge_pages: [0; 3],
+    }
 }
 
 /// In the order of [`NumaEvent`]. Nothing is interleaved yet.

@@ -3,11 +3,14 @@
 use core::fmt::{self, Write};
 
 use super::meminfo::{Others, write_meminfo};
+use super::path::{Directory, Path};
 use super::slabinfo::SlabInfo;
 use super::vmstat::write_vmstat;
-use super::{collect, freelists, slabinfo, zoneinfo};
+use super::{collect, freelists, node, slabinfo, zoneinfo};
 use crate::counters::CpuEvents;
-use crate::node::Node;
+use crate::id::{CpuId, NodeId};
+use crate::node::{Node, NodeState, NodeStates};
+use crate::numa::{NodeMask, Numa};
 use crate::page_alloc::PageAllocator;
 use crate::zone::Zone;
 
@@ -21,8 +24,21 @@ pub struct System<'a> {
     pub iomem: &'a dyn fmt::Display,
     /// Events that the page allocator does not count itself.
     pub events: &'a CpuEvents,
+    /// Nodes and CPUs.
+    pub topology: Topology<'a>,
     /// What is counted elsewhere.
     pub others: Others,
+}
+
+/// Which nodes and CPUs there are, and how near.
+#[derive(Clone, Copy, Debug)]
+pub struct Topology<'a> {
+    /// Distances, and the possible CPUs by node.
+    pub numa: &'a Numa<'a>,
+    /// The nodes by state.
+    pub states: &'a NodeStates,
+    /// How many CPUs run, from the first on.
+    pub online_cpus: u32,
 }
 
 /// Whoever has slab caches to show.
@@ -40,7 +56,7 @@ impl fmt::Debug for System<'_> {
     }
 }
 
-/// A file of `/proc` about memory.
+/// A file about memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum File {
     /// Zones: limits, counters, per-CPU lists.
@@ -57,6 +73,45 @@ pub enum File {
     VmStat,
     /// Physical addresses and what is there.
     Iomem,
+    /// The nodes in a state.
+    Nodes(NodeState),
+    /// A file of an online node.
+    OfNode(NodeId, NodeFile),
+}
+
+/// A file that each online node has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NodeFile {
+    /// Its CPUs that run, as a list.
+    CpuList,
+    /// The same as bits.
+    CpuMap,
+    /// Distances to the online nodes.
+    Distance,
+    /// Its memory in KiB.
+    MemInfo,
+    /// Where allocations found their pages.
+    NumaStat,
+    /// All its counters.
+    VmStat,
+}
+
+impl NodeFile {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::CpuList, Self::CpuMap, Self::Distance, Self::MemInfo, Self::NumaStat, Self::VmStat];
+
+    /// Its name in the node's directory.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::CpuList => "cpulist",
+            Self::CpuMap => "cpumap",
+            Self::Distance => "distance",
+            Self::MemInfo => "meminfo",
+            Self::NumaStat => "numastat",
+            Self::VmStat => "vmstat",
+        }
+    }
 }
 
 /// The text could not be written.
@@ -86,8 +141,8 @@ impl From<fmt::Error> for Error<'_> {
 }
 
 impl File {
-    /// All of them, in the order of `dump=all`.
-    pub const ALL: [Self; 7] = [
+    /// Those of `/proc`, in the order of `dump=all`.
+    pub const PROC: [Self; 7] = [
         Self::ZoneInfo,
         Self::BuddyInfo,
         Self::PageTypeInfo,
@@ -97,47 +152,46 @@ impl File {
         Self::Iomem,
     ];
 
-    /// Its name for `dump=`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::ZoneInfo => "zoneinfo",
-            Self::BuddyInfo => "buddyinfo",
-            Self::PageTypeInfo => "pagetypeinfo",
-            Self::SlabInfo => "slabinfo",
-            Self::MemInfo => "meminfo",
-            Self::VmStat => "vmstat",
-            Self::Iomem => "iomem",
-        }
+    /// All files of a machine with these online nodes, in the order of `dump=all`.
+    pub fn all(online: &NodeMask) -> impl Iterator<Item = Self> + Clone {
+        let of_nodes = online
+            .iter()
+            .flat_map(|node| NodeFile::ALL.into_iter().map(move |file| Self::OfNode(node, file)));
+        Self::PROC.into_iter().chain(NodeState::ALL.into_iter().map(Self::Nodes)).chain(of_nodes)
     }
 
     /// Its path.
-    pub const fn path(self) -> &'static str {
+    pub fn path(self) -> Path {
+        let proc = |name| Path { directory: Directory::Proc, name };
         match self {
-            Self::ZoneInfo => "/proc/zoneinfo",
-            Self::BuddyInfo => "/proc/buddyinfo",
-            Self::PageTypeInfo => "/proc/pagetypeinfo",
-            Self::SlabInfo => "/proc/slabinfo",
-            Self::MemInfo => "/proc/meminfo",
-            Self::VmStat => "/proc/vmstat",
-            Self::Iomem => "/proc/iomem",
+            Self::ZoneInfo => proc("zoneinfo"),
+            Self::BuddyInfo => proc("buddyinfo"),
+            Self::PageTypeInfo => proc("pagetypeinfo"),
+            Self::SlabInfo => proc("slabinfo"),
+            Self::MemInfo => proc("meminfo"),
+            Self::VmStat => proc("vmstat"),
+            Self::Iomem => proc("iomem"),
+            Self::Nodes(state) => Path { directory: Directory::Nodes, name: state.name() },
+            Self::OfNode(node, file) => Path { directory: Directory::Node(node), name: file.name() },
         }
     }
 
-    /// The file of that name.
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|file| file.name() == name)
-    }
-
-    /// The files of a list like `zoneinfo,meminfo` or `all`, in its order; empty names are passed over.
-    pub fn list(names: &str) -> impl Iterator<Item = Result<Self, Error<'_>>> {
-        names.split(',').filter(|name| !name.is_empty()).flat_map(|name| {
-            let files: &'static [Self] = if name == "all" { &Self::ALL } else { &[] };
-            let one = (name != "all").then(|| Self::named(name).ok_or(Error::Unknown(name)));
-            files.iter().copied().map(Ok).chain(one)
+    /// The files of a list like `zoneinfo,node0/meminfo` or `all`, name by name; empty names are passed over. A name is a
+    /// path, its last parts, or directories in it, for all files below. That of a file in `/proc` means only this one.
+    pub fn list<'n>(names: &'n str, online: &NodeMask) -> impl Iterator<Item = Result<Self, Error<'n>>> {
+        names.split(',').filter(|name| !name.is_empty()).flat_map(move |name| {
+            let proc = Self::PROC.into_iter().find(|file| file.path().name == name);
+            let meant = move |file: &Self| match proc {
+                Some(proc) => *file == proc,
+                None => name == "all" || file.path().is_meant_by(name),
+            };
+            let mut files = Self::all(online).filter(meant).peekable();
+            let none = files.peek().is_none().then_some(Err(Error::Unknown(name)));
+            files.map(Ok).chain(none)
         })
     }
 
-    /// Writes its text. Takes each zone's lock for a moment; any context that may.
+    /// Writes its text; nothing for a node that is not online. Takes each zone's lock for a moment; any context that may.
     ///
     /// # Errors
     /// Those of `out`.
@@ -156,6 +210,13 @@ impl File {
             Self::MemInfo => write_meminfo(out, &collect::mem_info(system.pages.nodes(), system.others)),
             Self::VmStat => write_vmstat(out, &collect::vm_stat(system.pages, system.events.sums())),
             Self::Iomem => write!(out, "{}", system.iomem),
+            Self::Nodes(state) => {
+                node::write_list(out, system.topology.states.get(state).iter().map(|n| u32::from(n.0)))
+            }
+            Self::OfNode(id, file) => match system.pages.nodes().get(id) {
+                Some(node) => file.write(node, system, out),
+                None => Ok(()),
+            },
         }
     }
 
@@ -170,13 +231,22 @@ impl File {
     }
 }
 
-/// Writes the text of the file of that name.
-///
-/// # Errors
-/// When there is none, or as `out`.
-pub fn write<'a>(name: &'a str, system: &System<'_>, out: &mut dyn Write) -> Result<(), Error<'a>> {
-    File::named(name).ok_or(Error::Unknown(name))?.write(system, out)?;
-    Ok(())
+impl NodeFile {
+    fn write(self, node: &Node, system: &System<'_>, out: &mut dyn Write) -> fmt::Result {
+        let Topology { numa, states, online_cpus } = system.topology;
+        let runs_here = |cpu: u32| cpu < online_cpus && numa.is_cpu_on(CpuId(cpu), node.id());
+        match self {
+            Self::CpuList => node::write_list(out, (0..online_cpus).filter(|cpu| runs_here(*cpu))),
+            Self::CpuMap => node::write_map(out, numa.nr_cpu_ids(), runs_here),
+            Self::Distance => {
+                let online = states.get(NodeState::Online).iter();
+                node::write_distance(out, online.map(|to| (to, numa.distance(node.id(), to))))
+            }
+            Self::MemInfo => node::write_node_meminfo(out, &collect::node_info(system.pages, node)),
+            Self::NumaStat => node::write_numastat(out, &collect::node_info(system.pages, node).numa),
+            Self::VmStat => node::write_node_vmstat(out, &collect::node_info(system.pages, node)),
+        }
+    }
 }
 
 fn write_zoneinfo(pages: &PageAllocator, out: &mut dyn Write) -> fmt::Result {

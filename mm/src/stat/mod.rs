@@ -1,9 +1,9 @@
-//! The text of the memory subsystem's `/proc` files.
+//! The text of the memory subsystem's files in `/proc` and `/sys`.
 //!
 //! ```text
-//! zoneinfo freelists slabinfo meminfo vmstat plain numbers in, text out: byte for byte what Linux prints
+//! zoneinfo freelists slabinfo meminfo vmstat node   plain numbers in, text out: byte for byte what Linux prints
 //!   |
-//! collect -> files                           from the living structures; the files by name
+//! collect -> files <- path                          from the living structures; the files; their names
 //! ```
 //!
 //! # Not here
@@ -15,6 +15,8 @@ pub mod collect;
 mod files;
 pub mod freelists;
 pub mod meminfo;
+pub mod node;
+mod path;
 pub mod slabinfo;
 pub mod vmstat;
 pub mod zoneinfo;
@@ -23,7 +25,8 @@ pub mod zoneinfo;
 #[allow(unsafe_code, reason = "makes per-CPU memory")]
 mod tests;
 
-pub use files::{Error, File, SlabCaches, System, write};
+pub use files::{Error, File, NodeFile, SlabCaches, System, Topology};
+pub use path::Path;
 
 /// Base pages in a huge page of 2 MiB.
 const HUGE_PAGE_NR: u64 = 512;

@@ -13,7 +13,9 @@ use super::*;
 use crate::arch::run_as_cpu;
 use crate::counters::{CpuEvents, NodeStat, VmEvent};
 use crate::gfp::Gfp;
-use crate::id::CpuId;
+use crate::id::{CpuId, NodeId};
+use crate::node::{NodeState, NodeStates};
+use crate::numa::{NodeMask, Numa};
 use crate::order::Order;
 use crate::testing::TestMachine;
 
@@ -38,11 +40,16 @@ fn with_system<R>(m: &TestMachine, nr_cpus: u32, f: impl FnOnce(&System<'_>) -> 
     // SAFETY: the layout's size is not zero; fresh memory of that layout, leaked.
     let events = unsafe { CpuEvents::new(NonNull::new(alloc(layout)).unwrap(), nr_cpus) };
     let iomem = "00001000-0009fbff : System RAM\n";
+    const CPU_NODES: [NodeId; 3] = [NodeId(0), NodeId(1), NodeId(0)];
+    let numa = Numa::of(m.pages.nodes().nr_ids() as u16, &CPU_NODES);
+    let states = NodeStates::new(&numa, m.pages.nodes(), nr_cpus);
+    states.validate();
     f(&System {
         pages: &m.pages,
         slabs: &OneCache,
         iomem: &iomem,
         events: &events,
+        topology: Topology { numa: &numa, states: &states, online_cpus: nr_cpus },
         others: Others::default(),
     })
 }
@@ -132,15 +139,62 @@ fn a_dump_stands_between_its_marks() {
         let wanted = "--- begin /proc/iomem ---\n00001000-0009fbff : System RAM\n--- end /proc/iomem ---\n";
         assert_eq!(out, wanted);
         assert!(text(File::SlabInfo, system).ends_with("kmalloc-8            500    512      8  512    1 : tunables    0    0    0 : slabdata      1      1      0\n"));
-        assert_eq!(write("meninfo", system, &mut out), Err(Error::Unknown("meninfo")));
     });
 }
 
 #[test]
-fn a_list_of_names_may_say_all() {
-    let list = |names: &'static str| File::list(names).collect::<Vec<_>>();
+fn a_list_of_names_means_files_and_directories() {
+    let online: NodeMask = [NodeId(0), NodeId(2)].into_iter().collect();
+    let list = |names: &'static str| File::list(names, &online).collect::<Vec<_>>();
+    let of = |node: u16| NodeFile::ALL.map(|file| Ok(File::OfNode(NodeId(node), file))).to_vec();
     assert_eq!(list("meminfo,iomem"), [Ok(File::MemInfo), Ok(File::Iomem)]);
-    assert_eq!(list("all"), File::ALL.map(Ok));
+    assert_eq!(list("all"), File::all(&online).map(Ok).collect::<Vec<_>>());
+    assert_eq!(list("all").len(), 7 + 6 + 2 * 6);
     assert_eq!(list("zoneinfo,,nix"), [Ok(File::ZoneInfo), Err(Error::Unknown("nix"))]);
     assert_eq!(list(""), []);
+    assert_eq!(list("node2"), of(2));
+    assert_eq!(list("node1/meminfo"), [Err(Error::Unknown("node1/meminfo"))], "it is not online");
+    assert_eq!(list("/proc/*"), File::PROC.map(Ok));
+    let states = NodeState::ALL.map(|state| Ok(File::Nodes(state))).to_vec();
+    assert_eq!(list("/sys/devices/system/node"), [states, of(0), of(2)].concat());
+    let meminfo = |node| Ok(File::OfNode(NodeId(node), NodeFile::MemInfo));
+    assert_eq!(list("node2/meminfo,online"), [meminfo(2), Ok(File::Nodes(NodeState::Online))]);
+    assert_eq!(list("distance").len(), 2, "a name that is in no other place");
+}
+
+#[test]
+fn nodes_show_their_cpus_memory_and_distances() {
+    let m = TestMachine::with(6 << 10, 2, 2);
+    let block = run_as_cpu(CpuId(1), || m.pages.alloc_pages(Gfp::KERNEL, Order::ZERO).unwrap());
+    with_system(&m, 2, |system| {
+        let of = |node, file| text(File::OfNode(NodeId(node), file), system);
+        assert_eq!(
+            [of(0, NodeFile::CpuList), of(1, NodeFile::CpuList)],
+            ["0\n", "1\n"],
+            "the third does not run"
+        );
+        assert_eq!([of(0, NodeFile::CpuMap), of(1, NodeFile::CpuMap)], ["1\n", "2\n"]);
+        assert_eq!(of(1, NodeFile::Distance), "20 10\n");
+        assert!(of(1, NodeFile::NumaStat).starts_with("numa_hit 1\n"));
+        assert!(of(0, NodeFile::NumaStat).starts_with("numa_hit 0\n"));
+        let sum = |name: &str, file| [0, 1].map(|n| values(&of(n, file), name)[0]).iter().sum::<u64>();
+        assert_eq!(sum("nr_free_pages", NodeFile::VmStat), m.pages.free_pages_total());
+        let total = values(&text(File::MemInfo, system), "MemTotal")[0];
+        let of_node = |n| values(&of(n, NodeFile::MemInfo), &std::format!("Node {n} MemTotal"))[0];
+        assert_eq!(of_node(0) + of_node(1), total);
+        assert_eq!(of(7, NodeFile::MemInfo), "", "there is no such node");
+    });
+    run_as_cpu(CpuId(1), || m.pages.free_pages(block));
+}
+
+#[test]
+fn nodes_are_listed_by_state() {
+    let m = TestMachine::with(6 << 10, 2, 1);
+    with_system(&m, 1, |system| {
+        let of = |state| text(File::Nodes(state), system);
+        assert_eq!(NodeState::ALL.map(of), ["0-1\n", "0-1\n", "0-1\n", "0-1\n", "0\n", "\n"]);
+        let mut out = String::new();
+        File::Nodes(NodeState::HasCpu).dump(system, &mut out).unwrap();
+        assert!(out.starts_with("--- begin /sys/devices/system/node/has_cpu ---\n0\n---"), "{out}");
+    });
 }
