@@ -117,6 +117,7 @@ fn trials() -> Vec<Trial> {
                 run.prints(&format!("--- begin /proc/{file} ---"))?;
                 run.prints(&format!("--- end /proc/{file} ---"))?;
             }
+            run.prints("--- begin /sys/devices/system/node/node0/meminfo ---")?;
             Ok(())
         }));
     }
