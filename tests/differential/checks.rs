@@ -4,6 +4,7 @@
 //! lines of the log that begin alike    equal, in order
 //! memblock's dumps                     memory regions equal; what is reserved is each kernel's own
 //! zones                                place and size equal; managed pages at least Linux's; limits by `formulas`
+//!                                      (min_free_kbytes shows in the watermarks)
 //! ```
 //!
 //! Rules for what differs on purpose, and is none of a machine's:
@@ -38,10 +39,9 @@ const CHECKS: &[(&str, How)] = &[
     ("total pages", How::Lines(&["Built "])),
     ("policy zone", How::Lines(&["Policy zone: "])),
     ("zonelists", How::Lines(&["mminit::zonelist "])),
-    ("node files", How::Other(node_files)),
+    ("node files", How::Files),
     ("zones", How::Zones(spans)),
     ("managed", How::Zones(managed)),
-    ("min_free_kbytes", How::Other(min_free_kbytes)),
     ("watermarks", How::Limits(watermarks)),
     ("protection", How::Limits(protection)),
     ("pagesets", How::Limits(pagesets)),
@@ -59,8 +59,8 @@ enum How {
     Zones(fn(&[Zone], &[Zone]) -> Verdict),
     /// For each of our zones what the formulas give, and what is.
     Limits(fn(&Zone, &[Zone], &Given<'_>) -> [String; 2]),
-    /// Anything.
-    Other(fn(&Facts, &Report, &[Zone]) -> Verdict),
+    /// The files that the facts have.
+    Files,
 }
 
 /// What a check found.
@@ -115,7 +115,7 @@ pub(crate) fn run(facts: &Facts, report: &Report) -> Vec<Verdict> {
         How::Reports(of) => Verdict::of(of(&facts.report), of(report)),
         How::Zones(compare) => compare(&facts.zones, &zones),
         How::Limits(of) => limits(facts, report, &zones, of),
-        How::Other(compare) => compare(facts, report, &zones),
+        How::Files => node_files(facts, report),
     };
     CHECKS.iter().map(verdict).collect()
 }
@@ -156,13 +156,10 @@ fn node_data(report: &Report) -> Vec<String> {
 }
 
 /// The files below /sys/devices/system/node.
-fn node_files(facts: &Facts, report: &Report, _: &[Zone]) -> Verdict {
-    if !report.files.keys().any(|path| path.starts_with("/sys/devices/system/node/")) {
-        return Verdict::NotApplicable;
-    }
+fn node_files(facts: &Facts, report: &Report) -> Verdict {
     let of = |from: &Report| -> Vec<String> {
-        let line = |path: &String| Some(format!("{path}: {}", from.text(path)?));
-        facts.report.files.keys().filter_map(line).collect()
+        let line = |path: &String| format!("{path}: {}", from.text(path).unwrap_or_default());
+        facts.report.files.keys().map(line).collect()
     };
     Verdict::of(of(&facts.report), of(report))
 }
@@ -234,20 +231,12 @@ fn nr_pagesets(zone: &Zone, given: &Given<'_>) -> usize {
     if zone.present == 0 { 0 } else { given.online as usize }
 }
 
-fn min_free_kbytes(facts: &Facts, report: &Report, zones: &[Zone]) -> Verdict {
-    let Some(found) = report.text("/proc/sys/vm/min_free_kbytes") else { return Verdict::NotApplicable };
-    with_given(facts, report, zones, |given| {
-        Verdict::of(vec![formulas::min_free_kbytes(zones, given).to_string()], vec![found.clone()])
-    })
-}
-
 /// Passes on what decides besides the zones: the CPUs that run, and the machine's options.
 fn with_given<R>(facts: &Facts, report: &Report, zones: &[Zone], then: impl FnOnce(&Given<'_>) -> R) -> R {
     let online = zones.iter().map(|zone| zone.pagesets.len()).max().unwrap_or(0).max(1) as u64;
     let local = |node: u32| {
         let list = report.text(&format!("/sys/devices/system/node/node{node}/cpulist"));
-        // Without the file: of several CPUs it is not said where they are.
-        list.map_or(online, |list| count(&list))
+        count(&list.unwrap_or_default())
     };
     let number = |name: &str| facts.sysctl(name).and_then(|text| text.parse().ok());
     let ratio = facts.sysctl("lowmem_reserve_ratio").unwrap_or_else(|| "256 256 32 0 0".to_owned());

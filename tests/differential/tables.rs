@@ -50,6 +50,12 @@ impl Srat {
         self
     }
 
+    /// Whatever bytes.
+    pub(crate) fn raw(mut self, bytes: &[u8]) -> Srat {
+        self.0.extend(bytes);
+        self
+    }
+
     /// The table's bytes.
     pub(crate) fn bytes(self) -> Vec<u8> {
         self.0
