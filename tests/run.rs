@@ -67,12 +67,14 @@ fn trials() -> Vec<Trial> {
             \"sysctl.vm.lowmem_reserve_ratio=64 16 8 0 0\" sysctl.vm.nosuch=1 sysctl.vm.watermark_scale_factor=0";
         let options =
             "movablecore=256M kernelcore=1% mminit_loglevel=1 loglevel=8 transparent_hugepage=never";
-        let boot = format!("--memory 2G --timeout 240 -- '{options} {settings} dump=zoneinfo poweroff'");
+        let boot =
+            format!("--memory 2G --timeout 240 -- '{options} {settings} dump=zoneinfo,sys/vm poweroff'");
         let run = strata(&boot)?.ends(0)?;
         run.prints("Failed to set sysctl parameter 'vm.nosuch=1': parameter not found")?;
         run.prints("Failed to set sysctl parameter 'vm.watermark_scale_factor=0': invalid value")?;
         run.prints("  Node 0: 0x0000000070000000")?;
         run.prints("mminit::zonelist general 0:Movable = 0:Movable 0:DMA32 0:DMA ")?;
+        run.prints("--- begin /proc/sys/vm/min_free_kbytes ---\n65536\n--- end")?;
         // DMA keeps a 64th, not a 256th, of what DMA32 manages; lists hold a hundredth of DMA's 3840 pages.
         run.prints("protection: (0, 7")?;
         run.prints("              high:  38\n")

@@ -40,12 +40,14 @@ pub fn dump(memory: &'static Memory, names: &str) {
 
 fn print(memory: &'static Memory, file: File) {
     let slabs = Caches(memory.slub);
+    let sysctl = *memory.sysctl.lock();
     let system = System {
         pages: memory.pages,
         slabs: &slabs,
         iomem: &memory.iomem,
         events: &memory.events,
         topology: Topology { numa: &memory.numa, states: &memory.states, online_cpus: memory.online_cpus },
+        sysctl: &sysctl,
         others: Others {
             // To the last byte, as Linux counts it.
             vmalloc_total_kib: (VMALLOC_END - 1 - VMALLOC) >> 10,

@@ -12,7 +12,7 @@ use crate::id::{CpuId, NodeId};
 use crate::node::{Node, NodeState, NodeStates};
 use crate::numa::{NodeMask, Numa};
 use crate::page_alloc::PageAllocator;
-use crate::zone::Zone;
+use crate::zone::{Setting, Sysctl, Zone};
 
 /// All that the files show. Borrowed from the machine for as long as one is written.
 pub struct System<'a> {
@@ -26,6 +26,8 @@ pub struct System<'a> {
     pub events: &'a CpuEvents,
     /// Nodes and CPUs.
     pub topology: Topology<'a>,
+    /// The settings of zones.
+    pub sysctl: &'a Sysctl,
     /// What is counted elsewhere.
     pub others: Others,
 }
@@ -73,6 +75,8 @@ pub enum File {
     VmStat,
     /// Physical addresses and what is there.
     Iomem,
+    /// A setting of zones.
+    Setting(Setting),
     /// The nodes in a state.
     Nodes(NodeState),
     /// A file of an online node.
@@ -157,7 +161,12 @@ impl File {
         let of_nodes = online
             .iter()
             .flat_map(|node| NodeFile::ALL.into_iter().map(move |file| Self::OfNode(node, file)));
-        Self::PROC.into_iter().chain(NodeState::ALL.into_iter().map(Self::Nodes)).chain(of_nodes)
+        let settings = Setting::ALL.into_iter().map(Self::Setting);
+        Self::PROC
+            .into_iter()
+            .chain(settings)
+            .chain(NodeState::ALL.into_iter().map(Self::Nodes))
+            .chain(of_nodes)
     }
 
     /// Its path.
@@ -171,6 +180,7 @@ impl File {
             Self::MemInfo => proc("meminfo"),
             Self::VmStat => proc("vmstat"),
             Self::Iomem => proc("iomem"),
+            Self::Setting(setting) => Path { directory: Directory::SysVm, name: setting.name() },
             Self::Nodes(state) => Path { directory: Directory::Nodes, name: state.name() },
             Self::OfNode(node, file) => Path { directory: Directory::Node(node), name: file.name() },
         }
@@ -210,6 +220,7 @@ impl File {
             Self::MemInfo => write_meminfo(out, &collect::mem_info(system.pages.nodes(), system.others)),
             Self::VmStat => write_vmstat(out, &collect::vm_stat(system.pages, system.events.sums())),
             Self::Iomem => write!(out, "{}", system.iomem),
+            Self::Setting(setting) => setting.show(system.sysctl, out),
             Self::Nodes(state) => {
                 node::write_list(out, system.topology.states.get(state).iter().map(|n| u32::from(n.0)))
             }

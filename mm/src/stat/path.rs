@@ -16,6 +16,8 @@ use crate::id::NodeId;
 pub(super) enum Directory {
     /// `/proc`.
     Proc,
+    /// `/proc/sys/vm`.
+    SysVm,
     /// `/sys/devices/system/node`.
     Nodes,
     /// The directory of one node in there.
@@ -26,6 +28,7 @@ impl Directory {
     fn names(self) -> &'static [&'static str] {
         match self {
             Self::Proc => &["proc"],
+            Self::SysVm => &["proc", "sys", "vm"],
             Self::Nodes | Self::Node(_) => &["sys", "devices", "system", "node"],
         }
     }
@@ -33,7 +36,7 @@ impl Directory {
     fn numbered(self) -> Option<Part> {
         match self {
             Self::Node(node) => Some(Part::Node(node)),
-            Self::Proc | Self::Nodes => None,
+            Self::Proc | Self::SysVm | Self::Nodes => None,
         }
     }
 }
@@ -116,6 +119,11 @@ mod tests {
         assert_eq!(MEMINFO.to_string(), "/sys/devices/system/node/node12/meminfo");
         let proc = Path { directory: Directory::Proc, name: "iomem" };
         assert_eq!(proc.to_string(), "/proc/iomem");
+        let setting = Path { directory: Directory::SysVm, name: "min_free_kbytes" };
+        assert_eq!(setting.to_string(), "/proc/sys/vm/min_free_kbytes");
+        assert!(
+            ["sys/vm", "vm/min_free_kbytes", "/proc/sys/vm/*"].into_iter().all(|n| setting.is_meant_by(n))
+        );
     }
 
     #[test]

@@ -18,6 +18,7 @@ use crate::node::{NodeState, NodeStates};
 use crate::numa::{NodeMask, Numa};
 use crate::order::Order;
 use crate::testing::TestMachine;
+use crate::zone::{Setting, Sysctl};
 
 struct OneCache;
 
@@ -50,6 +51,7 @@ fn with_system<R>(m: &TestMachine, nr_cpus: u32, f: impl FnOnce(&System<'_>) -> 
         iomem: &iomem,
         events: &events,
         topology: Topology { numa: &numa, states: &states, online_cpus: nr_cpus },
+        sysctl: &Sysctl::default(),
         others: Others::default(),
     })
 }
@@ -149,12 +151,13 @@ fn a_list_of_names_means_files_and_directories() {
     let of = |node: u16| NodeFile::ALL.map(|file| Ok(File::OfNode(NodeId(node), file))).to_vec();
     assert_eq!(list("meminfo,iomem"), [Ok(File::MemInfo), Ok(File::Iomem)]);
     assert_eq!(list("all"), File::all(&online).map(Ok).collect::<Vec<_>>());
-    assert_eq!(list("all").len(), 7 + 6 + 2 * 6);
+    assert_eq!(list("all").len(), 7 + Setting::ALL.len() + 6 + 2 * 6);
     assert_eq!(list("zoneinfo,,nix"), [Ok(File::ZoneInfo), Err(Error::Unknown("nix"))]);
     assert_eq!(list(""), []);
     assert_eq!(list("node2"), of(2));
     assert_eq!(list("node1/meminfo"), [Err(Error::Unknown("node1/meminfo"))], "it is not online");
-    assert_eq!(list("/proc/*"), File::PROC.map(Ok));
+    let settings = Setting::ALL.map(|setting| Ok(File::Setting(setting))).to_vec();
+    assert_eq!(list("/proc/*"), [File::PROC.map(Ok).to_vec(), settings].concat());
     let states = NodeState::ALL.map(|state| Ok(File::Nodes(state))).to_vec();
     assert_eq!(list("/sys/devices/system/node"), [states, of(0), of(2)].concat());
     let meminfo = |node| Ok(File::OfNode(NodeId(node), NodeFile::MemInfo));
@@ -196,5 +199,17 @@ fn nodes_are_listed_by_state() {
         let mut out = String::new();
         File::Nodes(NodeState::HasCpu).dump(system, &mut out).unwrap();
         assert!(out.starts_with("--- begin /sys/devices/system/node/has_cpu ---\n0\n---"), "{out}");
+    });
+}
+
+#[test]
+fn settings_are_files_too() {
+    let m = TestMachine::with(64, 1, 1);
+    with_system(&m, 1, |system| {
+        let online = system.topology.states.get(NodeState::Online);
+        let files: Vec<_> = File::list("sys/vm", online).map(Result::unwrap).collect();
+        assert_eq!(files, Setting::ALL.map(File::Setting));
+        let ratio = File::list("lowmem_reserve_ratio", online).next().unwrap().unwrap();
+        assert_eq!(text(ratio, system), "256\t256\t32\t0\t0\n");
     });
 }

@@ -80,17 +80,6 @@ impl Setting {
         }
     }
 
-    /// The file's path.
-    pub const fn path(self) -> &'static str {
-        match self {
-            Self::MinFreeKbytes => "/proc/sys/vm/min_free_kbytes",
-            Self::WatermarkScaleFactor => "/proc/sys/vm/watermark_scale_factor",
-            Self::WatermarkBoostFactor => "/proc/sys/vm/watermark_boost_factor",
-            Self::LowmemReserveRatio => "/proc/sys/vm/lowmem_reserve_ratio",
-            Self::PercpuPagelistHighFraction => "/proc/sys/vm/percpu_pagelist_high_fraction",
-        }
-    }
-
     /// The setting of that name.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|setting| setting.name() == name)
@@ -231,7 +220,6 @@ mod tests {
     fn settings_are_found_by_name() {
         for setting in Setting::ALL {
             assert_eq!(Setting::named(setting.name()), Some(setting));
-            assert!(setting.path().ends_with(setting.name()));
         }
         assert_eq!(Setting::named("swappiness"), None);
     }
