@@ -59,12 +59,12 @@ pub fn sections() -> [(Range<u64>, Prot); 3] {
 
 /// The frames of the whole image, in runs of neighbours: the boot loader does not put it in one piece. Walks the page
 /// tables in use.
-pub fn frames() -> impl Iterator<Item = PhysRange> {
+pub fn frames() -> impl Iterator<Item = PhysRange> + Clone {
     frames_of(all())
 }
 
 /// The frames of a part of the image, as [`frames`].
-pub fn frames_of(part: Range<u64>) -> impl Iterator<Item = PhysRange> {
+pub fn frames_of(part: Range<u64>) -> impl Iterator<Item = PhysRange> + Clone {
     let page = PAGE_SIZE as u64;
     let first = part.start & !(page - 1);
     let mut frames = translate::pages(first..part.end).map(|(_, phys)| phys.as_u64()).peekable();

@@ -38,7 +38,7 @@ const MAX_BOOTS: usize = 2;
 const TELL: &str = "memblock=debug loglevel=8 dump=zoneinfo,node poweroff";
 
 /// Options that the kernel does not know yet. Machines that need one are not booted.
-const NOT_YET: [&str; 3] = ["mem=", "memmap=", "numa=fake="];
+const NOT_YET: [&str; 1] = ["numa=fake="];
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();

@@ -50,6 +50,11 @@ pub unsafe fn relocate(table: *const u8) {
     TABLE.store(table.cast_mut(), Relaxed);
 }
 
+/// The table is there no longer: addresses are printed bare.
+pub fn forget() {
+    LENGTH.store(0, Relaxed);
+}
+
 /// The table in use, empty if there is none.
 pub fn table() -> &'static [u8] {
     let length = LENGTH.load(Relaxed);

@@ -37,7 +37,7 @@ pub fn virt_to_phys(virt: VirtAddr) -> Option<PhysAddr> {
 
 /// The physical pages behind the page-aligned virtual range `virt`, as (virtual, physical) pairs by page; unmapped
 /// ones are left out. The kernel image is not contiguous in physical memory: use this for it.
-pub fn pages(virt: Range<u64>) -> impl Iterator<Item = (VirtAddr, PhysAddr)> {
+pub fn pages(virt: Range<u64>) -> impl Iterator<Item = (VirtAddr, PhysAddr)> + Clone {
     virt.step_by(PAGE_SIZE).filter_map(|page| {
         let page = VirtAddr::new(page);
         Some((page, virt_to_phys(page)?))

@@ -2,21 +2,24 @@
 //!
 //! ```text
 //! firmware's entries -> e820::Map -> Memblock { memory, reserved }
-//!                                                   | first MiB, kernel image, symbols: for good
+//!       mem=, memmap= ----^                         | first MiB, kernel image, symbols: for good
 //!                                                   | what the boot loader uses: until we have left its page tables
 //! ```
 //!
 //! # Invariants
 //! - I1: before our own page tables are in use, the boot loader's map all physical memory at the direct map's place.
-//! - I2: the storage of the map is memory that the firmware calls usable and that the boot loader does not use; it is
-//!   reserved in memblock as long as the map is in use.
+//! - I2: the first storage of the map is memory that the firmware calls usable and that the boot loader does not use.
+//!   The command line may have taken it out of the map: [`FirmwareMap::into_memory`] moves to memory of memblock, which
+//!   stays mapped.
+//! - I3: the storage in use is reserved in memblock.
 
 use core::slice;
 
 use mm::addr::{PhysAddr, PhysRange};
 use mm::arch::Machine;
+use mm::cmdline::Cmdline;
 use mm::e820::{self, Entry, Kind, Map};
-use mm::memblock::{self, Memblock, Region};
+use mm::memblock::{self, Memblock, OnNode, Region};
 
 use super::Error;
 use crate::firmware::boot::Boot;
@@ -39,10 +42,9 @@ pub(super) struct FirmwareMap {
     pub(super) storage: PhysRange,
 }
 
-/// Reads and prints the firmware's map.
-pub(super) fn firmware_map(boot: &Boot) -> Result<FirmwareMap, Error> {
-    // Room for the entries, for what sanitising can make of them, twice, and for the two ranges trimmed below 1 MiB.
-    let slots = 3 * 2 * (boot.firmware_map().count() + 2);
+/// Reads and prints the firmware's map, and makes of it what the command line wants.
+pub(super) fn firmware_map(boot: &Boot, cmdline: &Cmdline<'_>) -> Result<FirmwareMap, Error> {
+    let slots = 3 * e820::capacity_for(boot.firmware_map().count(), cmdline, image::frames().count());
     let storage = place_for(boot, (slots * size_of::<Entry>()) as u64).ok_or(Error::NoUsableMemory)?;
     let first = Machine.phys_to_virt(PhysAddr::new(storage.start())).cast::<Entry>();
     // SAFETY: I2: usable, used by nobody, mapped (I1); page-aligned and large enough.
@@ -58,9 +60,22 @@ pub(super) fn firmware_map(boot: &Boot) -> Result<FirmwareMap, Error> {
     }
     map.sanitise()?;
     map.print_bios_map();
+    map.apply_cmdline(cmdline)?;
+    map.add_kernel(image::frames())?;
     map.trim_bios_range()?;
-    map.end_of_ram_pfn();
+    map.log_ends();
     Ok(FirmwareMap { map, storage })
+}
+
+impl FirmwareMap {
+    /// Moves into memory that memblock gives, and frees where it was.
+    pub(super) fn into_memory(self, memblock: &mut Memblock<'static>) -> Result<Self, Error> {
+        let slots = memblock.alloc_slice(self.map.copy_slots(), Entry::EMPTY, OnNode::Any)?;
+        let storage = memblock.range_of(slots).ok_or(Error::Layout)?;
+        let map = self.map.copied_to(slots)?;
+        memblock.free(self.storage)?;
+        Ok(Self { map, storage })
+    }
 }
 
 /// Whole pages of `size_bytes` that are usable and not used by the boot loader, as high as possible below 4 GiB, where the
@@ -90,11 +105,35 @@ pub(super) fn memblock(
         memblock.reserve(range)?;
     }
     memblock.reserve(firmware.storage)?;
-    memblock.set_current_limit(DIRECT_MAP_BYTES);
-    // SAFETY: I1: all memory is mapped by the boot loader's tables, later by ours; whatever is in use is reserved.
+    memblock.set_current_limit(boot.mapped_end().as_u64().min(DIRECT_MAP_BYTES));
+    // SAFETY: I1: memory below the limit is mapped by the boot loader's tables, later by ours; what is in use is reserved.
     unsafe { memblock.allow_resize(Machine) };
     memblock.add_usable(&firmware.map)?;
     Ok(memblock)
+}
+
+/// Our own tables are in use: all memory that they map can be taken.
+pub(super) fn lift_limit(memblock: &mut Memblock<'static>) {
+    memblock.set_current_limit(DIRECT_MAP_BYTES);
+}
+
+/// Where the symbols stay: where the boot loader put them, or in memory of memblock if that place is not memory to us and
+/// so will not be mapped. None without symbols.
+pub(super) fn symbols(boot: &Boot, memblock: &mut Memblock<'static>) -> Option<PhysRange> {
+    let (symbols, at) = (boot.ramdisk()?, boot.ramdisk_phys()?);
+    if memblock.is_region_memory(at) {
+        return Some(at);
+    }
+    match memblock.alloc_slice(symbols.len(), 0, OnNode::Any) {
+        Ok(copy) => {
+            copy.copy_from_slice(symbols);
+            memblock.range_of(copy)
+        }
+        Err(_) => {
+            log::warn!("No room for the symbol table: backtraces show addresses only");
+            None
+        }
+    }
 }
 
 /// What stays reserved for good, whether the boot loader took it or not: the first MiB, the frames of the image, the

@@ -65,7 +65,7 @@ use options::Zonelists;
 /// Why memory could not be set up.
 #[derive(Debug)]
 pub enum Error {
-    /// The firmware says that no memory is usable.
+    /// The memory map has no usable memory.
     NoUsableMemory,
     /// The firmware's map could not be taken.
     FirmwareMap(mm::e820::Error),
@@ -94,7 +94,7 @@ pub enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoUsableMemory => f.write_str("the firmware reports no usable memory"),
+            Self::NoUsableMemory => f.write_str("the memory map has no usable memory"),
             Self::Memblock(memblock::Error::NoMemory) | Self::OutOfMemory => f.write_str("too little memory"),
             Self::Init(error) => fmt::Display::fmt(error, f),
             other => write!(f, "{other:?}"),
@@ -186,13 +186,14 @@ pub fn init(
 ) -> Result<&'static Memory, Error> {
     let options = options::Options::new(cmdline);
     paging::init_pat();
-    let firmware = early::firmware_map(boot)?;
+    let firmware = early::firmware_map(boot, cmdline)?;
     let mut memblock = early::memblock(&firmware, boot, options.memblock)?;
     if options.movable == MovableRequest::Hotplug {
         // What is taken until the nodes are known cannot be unplugged: it should be near the kernel.
         memblock.avoid_hotplug();
         memblock.set_direction(Direction::BottomUp);
     }
+    let firmware = firmware.into_memory(&mut memblock)?;
     let cpus = topology::cpus(tables, &mut memblock)?;
     let numa = topology::numa(tables, cpus, options.numa, &mut memblock, &firmware)?;
     let largest = if features.gib_pages { PageSize::Size1G } else { PageSize::Size2M };
@@ -232,15 +233,17 @@ fn leave_loader(
     kernel_map: &kernel_map::KernelMap,
 ) -> Result<(), Error> {
     let loader = kernel_map::copy_of_loader_ranges(memblock, boot)?;
-    let symbols = boot.ramdisk_phys();
+    let symbols = early::symbols(boot, memblock);
     // SAFETY: boot runs on a stack of the image; of what the boot loader handed over, only copies are used from now on,
     // and the symbols, which are found at their new place before they are used again.
     unsafe {
         kernel_map::activate(&kernel_map.tree);
-        if let Some(symbols) = symbols {
-            symbols::relocate(Machine.phys_to_virt(PhysAddr::new(symbols.start())));
+        match symbols {
+            Some(symbols) => symbols::relocate(Machine.phys_to_virt(PhysAddr::new(symbols.start()))),
+            None => symbols::forget(),
         }
     }
+    early::lift_limit(memblock);
     let given = kernel_map::give_back_loader_memory(memblock, loader, symbols)?;
     log::info!("Freeing boot loader memory: {}K", given >> 10);
     memblock.dump_all();

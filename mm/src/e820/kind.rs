@@ -9,6 +9,8 @@ use core::fmt;
 pub struct Kind(u32);
 
 impl Kind {
+    /// No kind at all: such an entry says nothing about its range.
+    pub const NONE: Self = Self(0);
     /// Memory that is free to use (Linux: `E820_TYPE_RAM`).
     pub const RAM: Self = Self(1);
     /// Neither to be used nor to be handed out to devices.
@@ -26,9 +28,9 @@ impl Kind {
     /// Memory set apart for a purpose by EFI.
     pub const SOFT_RESERVED: Self = Self(0xefff_ffff);
 
-    /// The kind with a firmware's number. Zero, which no firmware should use, counts as reserved.
+    /// The kind with a firmware's number.
     pub const fn from_raw(number: u32) -> Self {
-        if number == 0 { Self::RESERVED } else { Self(number) }
+        Self(number)
     }
 
     /// The kind of an EFI memory type without attributes, as Linux's EFI stub translates the map. What the firmware
@@ -52,9 +54,9 @@ impl Kind {
     }
 
     /// Whether adjacent entries are kept apart: their bounds may be those of devices or nodes (Linux:
-    /// `e820_nomerge`).
+    /// `e820_nomerge`). Those of persistent memory by today's number come from ACPI's NFIT instead.
     pub const fn keeps_bounds(self) -> bool {
-        matches!(self, Self::PMEM | Self::PRAM | Self::SOFT_RESERVED)
+        matches!(self, Self::PRAM | Self::SOFT_RESERVED)
     }
 
     /// The name in `/proc/iomem` (Linux: `e820_type_to_string`).

@@ -5,6 +5,10 @@
 //!      |
 //! sanitise()            sorted, disjoint, merged        the higher type number wins an overlap
 //!      |
+//! apply_cmdline()       mem=, memmap=                   then sanitise() again
+//!      |
+//! add_kernel()          what the user must not take away
+//!      |
 //! range_update(), range_remove()                        then sanitise() again
 //!      |
 //! usable(), end_of_ram_pfn()                            what memblock and the zones are made of
@@ -15,15 +19,19 @@
 //! - I2: after a successful `sanitise` and until the next change they are sorted and do not overlap.
 //!
 //! # Not here
-//! Reading the map from the firmware (the kernel does), and `mem=`, `memmap=`.
+//! Reading the map from the firmware, and whether what it calls usable is memory (the kernel does both).
 
 mod edit;
 mod kind;
+mod params;
 mod sanitise;
 #[cfg(test)]
 mod tests;
+mod user;
 
 pub use kind::Kind;
+pub use params::{Change, Invalid, changes};
+pub use user::capacity_for;
 
 use crate::addr::{PAGE_SHIFT, PAGE_SIZE, PhysRange};
 use crate::pfn::Pfn;
@@ -60,6 +68,13 @@ pub enum Error {
     Full,
 }
 
+/// Reports a range that the map has no room for.
+fn full(start: u64, size_bytes: u64) -> Error {
+    let last = start.saturating_add(size_bytes).saturating_sub(1);
+    log::error!("e820: too many entries; ignoring [mem {start:#010x}-{last:#010x}]");
+    Error::Full
+}
+
 /// A memory map in storage of the caller (Linux: `e820_table`).
 ///
 /// The storage is cut in three: the entries, the entries of the next sanitised map, and the sweep's change points.
@@ -90,14 +105,14 @@ impl<'a> Map<'a> {
         &self.entries[..self.nr]
     }
 
-    /// Adds an entry as the firmware gave it (Linux: `e820__range_add`). One that is empty, wraps or reaches past 52
-    /// address bits is dropped with a message.
+    /// Adds an entry as the firmware gave it (Linux: `e820__range_add`). One that is empty, wraps, reaches past 52
+    /// address bits or has no kind is dropped with a message.
     ///
     /// # Errors
     /// [`Error::Full`]; the map is unchanged.
     pub fn add(&mut self, start: u64, size_bytes: u64, kind: Kind) -> Result<(), Error> {
         match PhysRange::from_size(start, size_bytes) {
-            Some(range) if !range.is_empty() => self.push(Entry { range, kind }),
+            Some(range) if !range.is_empty() && kind != Kind::NONE => self.push(Entry { range, kind }),
             _ => {
                 log::warn!("e820: ignored entry at {start:#018x} of {size_bytes:#x} bytes ({kind})");
                 Ok(())
@@ -107,8 +122,7 @@ impl<'a> Map<'a> {
 
     fn push(&mut self, entry: Entry) -> Result<(), Error> {
         let Some(slot) = self.entries.get_mut(self.nr) else {
-            log::error!("e820: too many entries; ignoring {} {}", entry.range, entry.kind);
-            return Err(Error::Full);
+            return Err(full(entry.range.start(), entry.range.len_bytes()));
         };
         *slot = entry;
         self.nr += 1;
@@ -141,6 +155,13 @@ impl<'a> Map<'a> {
     /// The same, below 4 GiB (Linux: `e820__end_of_low_ram_pfn`). Logs it.
     pub fn end_of_low_ram_pfn(&self) -> Pfn {
         self.end_pfn(LOW_LIMIT_PFN)
+    }
+
+    /// Logs where usable memory ends, and where it ends below 4 GiB if that is not the same (Linux: in `setup_arch`).
+    pub fn log_ends(&self) {
+        if self.end_of_ram_pfn() > LOW_LIMIT_PFN {
+            self.end_of_low_ram_pfn();
+        }
     }
 
     fn end_pfn(&self, limit: Pfn) -> Pfn {

@@ -51,19 +51,22 @@ fn entries_come_out_sorted_and_neighbours_of_a_kind_merged() {
 }
 
 #[test]
-fn persistent_memory_keeps_its_bounds() {
-    let pmem = Kind::PMEM;
-    sanitised(&[(0, 10, pmem), (10, 20, pmem)], &[(0, 10, pmem), (10, 20, pmem)]);
-    sanitised(&[(0, 10, pmem), (4, 6, RAM)], &[(0, 4, pmem), (4, 6, pmem), (6, 10, pmem)]);
+fn legacy_persistent_and_soft_reserved_memory_keep_their_bounds() {
+    for kind in [Kind::PRAM, Kind::SOFT_RESERVED] {
+        sanitised(&[(0, 10, kind), (10, 20, kind)], &[(0, 10, kind), (10, 20, kind)]);
+        sanitised(&[(0, 10, kind), (4, 6, RAM)], &[(0, 4, kind), (4, 6, kind), (6, 10, kind)]);
+    }
+    sanitised(&[(0, 10, Kind::PMEM), (10, 20, Kind::PMEM)], &[(0, 20, Kind::PMEM)]);
 }
 
 #[test]
-fn empty_wrapping_and_unreachable_entries_are_dropped() {
+fn empty_wrapping_unreachable_and_kindless_entries_are_dropped() {
     let mut storage = vec![Entry::EMPTY; 12];
     let mut map = Map::new(&mut storage);
     for (start, size) in [(5, 0), (u64::MAX, 2), (crate::addr::PHYS_LIMIT - 1, 2), (1 << 60, 1)] {
         map.add(start, size, RAM).unwrap();
     }
+    map.add(0, 10, Kind::from_raw(0)).unwrap();
     assert_eq!(map.entries(), []);
     map.add(crate::addr::PHYS_LIMIT - 1, 1, RAM).unwrap();
     assert_eq!(map.entries().len(), 1);
@@ -203,7 +206,12 @@ fn thousands_of_entries_are_no_matter() {
 /// The kind of each of the first 64 bytes by definition: the highest that covers it.
 fn naive(raw: &[(u64, u64, u32)]) -> Vec<Option<Kind>> {
     (0..64u64)
-        .map(|b| raw.iter().filter(|&&(s, len, _)| s <= b && b < s + len).map(|r| Kind::from_raw(r.2)).max())
+        .map(|b| {
+            raw.iter()
+                .filter(|&&(s, len, kind)| s <= b && b < s + len && kind != 0)
+                .map(|r| Kind::from_raw(r.2))
+                .max()
+        })
         .collect()
 }
 
