@@ -26,6 +26,7 @@ extern crate std;
 
 pub mod addr;
 pub mod arch;
+pub mod areas;
 pub mod aspace;
 pub mod buddy;
 #[deny(unsafe_code)]
@@ -39,6 +40,8 @@ pub mod id;
 pub mod init;
 #[deny(unsafe_code)]
 pub mod memblock;
+#[deny(unsafe_code)]
+pub mod memtype;
 pub mod node;
 #[deny(unsafe_code)]
 pub mod numa;
@@ -60,6 +63,8 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod testlog;
 pub mod vma;
+#[deny(unsafe_code)]
+pub mod vmalloc;
 pub mod zone;
 
 pub use addr::{PAGE_SHIFT, PAGE_SIZE, PhysAddr, PhysRange, VirtAddr};

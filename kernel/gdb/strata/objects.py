@@ -11,9 +11,9 @@ VM_SHARED = 8
 
 def show_vmas():
     """mm vmas."""
-    tree = machine.structure("mm::vma::tree::VmaTree", "no address space is in use at this stop")
-    root = tree["root"]
-    node_type = values.argument_named(root.type, "mm::vma::tree::Node")
+    space = machine.structure("mm::aspace::Mm", "no address space is in use at this stop")
+    root = space["areas"]["root"]
+    node_type = values.argument_named(root.type, "mm::areas::tree::Node")
     for vma in areas(values.pointer(root), node_type):
         flags = values.number(vma["flags"])
         access = "".join(letter if flags & bit else "-" for bit, letter in VM_BITS)
@@ -27,7 +27,7 @@ def areas(address, node_type):
     if address:
         node = gdb.Value(address).cast(node_type.pointer()).dereference()
         yield from areas(values.pointer(node["left"]), node_type)
-        yield node["vma"]
+        yield node["area"]
         yield from areas(values.pointer(node["right"]), node_type)
 
 

@@ -11,11 +11,12 @@ use core::alloc::Layout;
 use core::ptr::NonNull;
 
 use mm::Gfp;
+use mm::areas::NodeAlloc;
 use mm::aspace::{AddressSpace, Parts};
 use mm::page_alloc::PageAllocator;
 use mm::pgtable::{LocalTlb, OutOfMemory};
 use mm::slub::{CacheFlags, CacheParams};
-use mm::vma::{NodeAlloc, VmaTree};
+use mm::vma::VmaTree;
 
 use super::{Error, Memory, kernel_map};
 use crate::cpu::paging;

@@ -47,6 +47,10 @@ pub mod layout {
     pub const VMEMMAP: u64 = 0xffff_ea00_0000_0000;
     /// One past the vmemmap: 1 TiB.
     pub const VMEMMAP_END: u64 = 0xffff_eb00_0000_0000;
+    /// Start of the pages whose place is fixed when the kernel is compiled.
+    pub const FIXMAP: u64 = 0xffff_ffff_ff40_0000;
+    /// One past them (Linux: `FIXADDR_TOP`, but for the page of system calls).
+    pub const FIXMAP_END: u64 = 0xffff_ffff_ff80_0000;
     /// Start of the kernel image.
     pub const KERNEL_IMAGE: u64 = 0xffff_ffff_8000_0000;
     /// One past user space's last page: 128 TiB less a guard page, Linux's `TASK_SIZE_MAX`.

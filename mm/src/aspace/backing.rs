@@ -3,6 +3,7 @@
 use core::alloc::Layout;
 use core::ptr::NonNull;
 
+use crate::areas::NodeAlloc;
 use crate::counters::NodeStat;
 use crate::gfp::Gfp;
 use crate::order::Order;
@@ -10,7 +11,6 @@ use crate::page::{PagePtr, PageType};
 use crate::page_alloc::{PageAllocator, PageBlock};
 use crate::pfn::Pfn;
 use crate::pgtable::{Level, OutOfMemory, TableSource, Tlb, VirtRange};
-use crate::vma::NodeAlloc;
 
 /// Where frames for user pages come from.
 pub trait FrameSource {

@@ -3,8 +3,9 @@
 use super::{Backing, MMAP_BASE, MMAP_MIN_ADDR, Mm, MmError};
 use crate::addr::{PAGE_SIZE, VirtAddr, align_down, align_up};
 use crate::arch::layout::USER_END;
+use crate::areas::{Direction, SpareNode};
 use crate::pgtable::VirtRange;
-use crate::vma::{Direction, SpareNode, VmFlags, Vma};
+use crate::vma::{VmFlags, Vma};
 
 /// Where a mapping is to be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -102,7 +103,7 @@ impl<B: Backing> Mm<B> {
     }
 
     /// Puts an area over `range`, where none is, or grows like neighbours over it (I4).
-    fn add_area(&mut self, range: VirtRange, flags: VmFlags, spare: SpareNode<B>, backing: &mut B) {
+    fn add_area(&mut self, range: VirtRange, flags: VmFlags, spare: SpareNode<Vma, B>, backing: &mut B) {
         self.total_pages += range.len_bytes() / PAGE_SIZE as u64;
         let (before, after) = (self.like_before(range, flags), self.like_after(range, flags));
         match (before, after) {

@@ -12,8 +12,9 @@ use super::mmap::area_flags;
 use super::munmap::user_range;
 use super::{Backing, Mm, MmError};
 use crate::addr::PAGE_SIZE;
+use crate::areas::SpareNode;
 use crate::pgtable::{Access, Entry, EntryFlags, Level, Prot, VirtRange};
-use crate::vma::{SpareNode, VmFlags, Vma};
+use crate::vma::{VmFlags, Vma};
 
 impl<B: Backing> Mm<B> {
     /// Lets `len_bytes`, rounded up to pages, from `start` on be used as `access` (of [`VmFlags::ACCESS`]) says (Linux:
@@ -87,7 +88,12 @@ impl<B: Backing> Mm<B> {
         Ok(())
     }
 
-    fn put(&mut self, spare: Option<SpareNode<B>>, like: Option<Vma>, grow: impl FnOnce(&mut Self, Vma)) {
+    fn put(
+        &mut self,
+        spare: Option<SpareNode<Vma, B>>,
+        like: Option<Vma>,
+        grow: impl FnOnce(&mut Self, Vma),
+    ) {
         match (spare, like) {
             (Some(spare), _) => self.areas.insert(spare),
             (None, Some(like)) => grow(self, like),
@@ -118,7 +124,7 @@ impl<B: Backing> Mm<B> {
     }
 
     /// A node for an area that a cut makes, if `nr_more` areas more are allowed (Linux: `split_vma`).
-    fn spare_for_cut(&self, vma: Vma, nr_more: usize, backing: &mut B) -> Result<SpareNode<B>, MmError> {
+    fn spare_for_cut(&self, vma: Vma, nr_more: usize, backing: &mut B) -> Result<SpareNode<Vma, B>, MmError> {
         if self.areas.nr_areas() + nr_more > self.max_map_count {
             return Err(MmError::NoMemory);
         }

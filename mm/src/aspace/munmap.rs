@@ -4,8 +4,9 @@ use super::frame::Gather;
 use super::{Backing, Mm, MmError};
 use crate::addr::{PAGE_SIZE, align_up};
 use crate::arch::layout::USER_END;
+use crate::areas::SpareNode;
 use crate::pgtable::{Prune, VirtRange};
-use crate::vma::{SpareNode, Vma};
+use crate::vma::Vma;
 
 impl<B: Backing> Mm<B> {
     /// Unmaps `len_bytes`, rounded up to pages, from `start` on; where no area is, nothing happens (Linux: `do_munmap`).

@@ -13,6 +13,7 @@ use std::vec::Vec;
 
 use super::*;
 use crate::arch::{self, SimMachine};
+use crate::areas::NodeAlloc;
 use crate::aspace::{AddressSpace, FrameSource, Placement, ZeroPage};
 use crate::id::{NodeId, ZoneIdx};
 use crate::order::Order;
@@ -21,7 +22,6 @@ use crate::page_alloc::PageBlock;
 use crate::pfn::Pfn;
 use crate::pgtable::{PageTable, TableSource, Tlb};
 use crate::sync::SpinGuard;
-use crate::vma::NodeAlloc;
 
 const NR_FRAMES: u64 = 8192;
 

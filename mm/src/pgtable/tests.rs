@@ -180,6 +180,21 @@ fn tables_of_the_direct_map_are_asked_for_near_what_they_map() {
 }
 
 #[test]
+fn where_tables_are_made_ahead_mapping_needs_none() {
+    let mut f = Fixture::new();
+    let slots = range(0xffff_ffff_ff40_0000, 4 * M);
+    f.tables.budget = 3;
+    assert_eq!(f.tree.populate_tables(slots, &mut f.tables), Err(OutOfMemory));
+    f.tables.budget = 1;
+    f.tree.populate_tables(slots, &mut f.tables).unwrap();
+    assert_eq!(f.tables.asked.iter().filter(|(level, _)| *level == Level::Pte).count(), 3, "one failed");
+    f.validate();
+    f.tree
+        .map_range(slots, PhysAddr::new(4096), Prot::KERNEL_RW, PageSize::Size4K, &mut f.tables)
+        .expect("nothing is left to allocate, and nothing is needed");
+}
+
+#[test]
 fn another_mapping_in_the_way_is_an_error_and_the_same_is_none() {
     let mut f = Fixture::new();
     f.map(range(DIRECT, 2 * G), 0, Prot::KERNEL_RW).unwrap();

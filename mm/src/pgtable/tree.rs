@@ -115,6 +115,34 @@ impl PageTable {
         Ok(())
     }
 
+    /// Makes all tables that pages of 4 KiB in `range` need, so that mapping them needs no memory (Linux:
+    /// `page_table_range_init`). No large page is in the range.
+    ///
+    /// # Errors
+    /// When there is no memory for a table; those made before stay.
+    pub fn populate_tables(
+        &mut self,
+        range: VirtRange,
+        tables: &mut impl TableSource,
+    ) -> Result<(), OutOfMemory> {
+        self.populate_level(self.root, Level::Pgd, range, tables)
+    }
+
+    fn populate_level(
+        &self,
+        table: Table,
+        level: Level,
+        range: VirtRange,
+        tables: &mut impl TableSource,
+    ) -> Result<(), OutOfMemory> {
+        let Some(down) = level.down() else { return Ok(()) };
+        for (index, part) in range.slots(level) {
+            let child = self.descend(table, level, index, part, tables)?;
+            self.populate_level(child, down, part, tables)?;
+        }
+        Ok(())
+    }
+
     /// The root's frame, for CR3.
     pub fn root_pfn(&self) -> Pfn {
         self.root_pfn

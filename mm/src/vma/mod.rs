@@ -9,17 +9,9 @@
 //! # Not here
 //! What mmap, munmap and mprotect do with them: `aspace`. What a page fault does: `fault`.
 
-mod gap;
-mod node;
-mod tree;
-
-pub use gap::Direction;
-pub use node::NodeAlloc;
-pub(crate) use tree::SpareNode;
-pub use tree::VmaTree;
-
 use core::fmt;
 
+use crate::areas::{Area, AreaTree};
 use crate::pgtable::{Access, Prot, VirtRange};
 
 bitflags::bitflags! {
@@ -68,6 +60,9 @@ impl VmFlags {
         Prot::user(self.access())
     }
 }
+
+/// The areas of an address space (Linux: `mm_mt`).
+pub type VmaTree<A> = AreaTree<Vma, A>;
 
 /// A virtual memory area (Linux: `struct vm_area_struct`).
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -122,6 +117,16 @@ impl Vma {
     }
 }
 
+impl Area for Vma {
+    fn start(&self) -> u64 {
+        self.start()
+    }
+
+    fn end(&self) -> u64 {
+        self.end()
+    }
+}
+
 impl fmt::Debug for Vma {
     /// As a line of `/proc/PID/maps` starts.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -133,4 +138,19 @@ impl fmt::Debug for Vma {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rights_of_an_area_map_to_the_nearest_the_mmu_has() {
+        for (flags, access) in [
+            (VmFlags::empty(), Access::None),
+            (VmFlags::READ, Access::Read),
+            (VmFlags::WRITE, Access::ReadWrite),
+            (VmFlags::EXEC, Access::ReadExec),
+            (VmFlags::READ | VmFlags::WRITE, Access::ReadWrite),
+        ] {
+            assert_eq!(flags.access(), access);
+        }
+    }
+}

@@ -13,7 +13,7 @@ use core::ptr::NonNull;
 
 use crate::pgtable::OutOfMemory;
 
-/// Where the nodes of a VMA tree come from: a slab cache, in tests the host's heap.
+/// Where the nodes of a tree come from: a slab cache, in tests the host's heap.
 ///
 /// # Safety
 /// `alloc_node` returns a block of at least that size and alignment that is nobody else's until it is given back to any

@@ -1,5 +1,4 @@
-//! The tree of areas: an AVL tree ordered by address, in which each node knows the bounds and the largest hole of its
-//! subtree.
+//! The tree: an AVL tree ordered by address, in which each node knows the bounds and the largest hole of its subtree.
 //!
 //! ```text
 //!            [ 40..50 | first 10, last 90, hole 20 ]
@@ -20,18 +19,18 @@
 use core::alloc::Layout;
 use core::mem;
 
-use super::Vma;
+use super::Area;
 use super::node::{NodeAlloc, Own};
 use crate::pgtable::OutOfMemory;
 
-pub(super) type Link<A> = Option<Own<Node<A>, A>>;
+pub(super) type Link<T, A> = Option<Own<Node<T, A>, A>>;
 
 /// An area in the tree.
 #[derive(Debug)]
-pub(super) struct Node<A> {
-    pub(super) vma: Vma,
-    pub(super) left: Link<A>,
-    pub(super) right: Link<A>,
+pub(super) struct Node<T, A> {
+    pub(super) area: T,
+    pub(super) left: Link<T, A>,
+    pub(super) right: Link<T, A>,
     height: u32,
     /// Start of the subtree's first area.
     pub(super) first: u64,
@@ -41,18 +40,18 @@ pub(super) struct Node<A> {
     pub(super) hole: u64,
 }
 
-fn height<A>(link: &Link<A>) -> u32 {
+fn height<T, A>(link: &Link<T, A>) -> u32 {
     link.as_ref().map_or(0, |node| node.height)
 }
 
-impl<A> Node<A> {
-    fn new(vma: Vma) -> Self {
-        Self { vma, left: None, right: None, height: 1, first: vma.start(), last: vma.end(), hole: 0 }
+impl<T: Area, A> Node<T, A> {
+    fn new(area: T) -> Self {
+        Self { area, left: None, right: None, height: 1, first: area.start(), last: area.end(), hole: 0 }
     }
 
     /// Restores I3 after a change of the area or of a child.
     fn update(&mut self) {
-        let (mut first, mut last, mut hole) = (self.vma.start(), self.vma.end(), 0);
+        let (mut first, mut last, mut hole) = (self.area.start(), self.area.end(), 0);
         if let Some(left) = &self.left {
             hole = left.hole.max(first - left.last);
             first = left.first;
@@ -67,7 +66,7 @@ impl<A> Node<A> {
 }
 
 /// Makes the left child the subtree's root.
-fn rotate_right<A>(link: &mut Link<A>) {
+fn rotate_right<T: Area, A>(link: &mut Link<T, A>) {
     let Some(mut top) = link.take() else { return };
     let Some(mut left) = top.left.take() else {
         *link = Some(top);
@@ -81,7 +80,7 @@ fn rotate_right<A>(link: &mut Link<A>) {
 }
 
 /// Makes the right child the subtree's root.
-fn rotate_left<A>(link: &mut Link<A>) {
+fn rotate_left<T: Area, A>(link: &mut Link<T, A>) {
     let Some(mut top) = link.take() else { return };
     let Some(mut right) = top.right.take() else {
         *link = Some(top);
@@ -95,7 +94,7 @@ fn rotate_left<A>(link: &mut Link<A>) {
 }
 
 /// Restores I2 and I3 at the subtree's root, the children being right and at most one level out of balance.
-fn rebalance<A>(link: &mut Link<A>) {
+fn rebalance<T: Area, A>(link: &mut Link<T, A>) {
     let Some(node) = link else { return };
     node.update();
     let (left, right) = (height(&node.left), height(&node.right));
@@ -112,17 +111,17 @@ fn rebalance<A>(link: &mut Link<A>) {
     }
 }
 
-fn insert<A>(link: &mut Link<A>, new: Own<Node<A>, A>) {
+fn insert<T: Area, A>(link: &mut Link<T, A>, new: Own<Node<T, A>, A>) {
     match link {
         None => *link = Some(new),
         Some(node) => {
-            insert(if new.vma.start() < node.vma.start() { &mut node.left } else { &mut node.right }, new);
+            insert(if new.area.start() < node.area.start() { &mut node.left } else { &mut node.right }, new);
             rebalance(link);
         }
     }
 }
 
-fn remove_first<A>(link: &mut Link<A>) -> Link<A> {
+fn remove_first<T: Area, A>(link: &mut Link<T, A>) -> Link<T, A> {
     let node = link.as_mut()?;
     let first = if node.left.is_some() {
         remove_first(&mut node.left)
@@ -134,11 +133,11 @@ fn remove_first<A>(link: &mut Link<A>) -> Link<A> {
     first
 }
 
-fn remove<A>(link: &mut Link<A>, start: u64) -> Link<A> {
+fn remove<T: Area, A>(link: &mut Link<T, A>, start: u64) -> Link<T, A> {
     let node = link.as_mut()?;
-    let removed = if start < node.vma.start() {
+    let removed = if start < node.area.start() {
         remove(&mut node.left, start)
-    } else if start > node.vma.start() {
+    } else if start > node.area.start() {
         remove(&mut node.right, start)
     } else {
         let mut removed = link.take()?;
@@ -156,14 +155,14 @@ fn remove<A>(link: &mut Link<A>, start: u64) -> Link<A> {
     removed
 }
 
-fn change<A>(link: &mut Link<A>, start: u64, to: Vma) -> bool {
+fn change<T: Area, A>(link: &mut Link<T, A>, start: u64, to: T) -> bool {
     let Some(node) = link else { return false };
-    let changed = if start < node.vma.start() {
+    let changed = if start < node.area.start() {
         change(&mut node.left, start, to)
-    } else if start > node.vma.start() {
+    } else if start > node.area.start() {
         change(&mut node.right, start, to)
     } else {
-        node.vma = to;
+        node.area = to;
         true
     };
     node.update();
@@ -172,15 +171,15 @@ fn change<A>(link: &mut Link<A>, start: u64, to: Vma) -> bool {
 
 /// A node that is not in a tree yet: having one makes an insertion infallible.
 #[derive(Debug)]
-pub(crate) struct SpareNode<A>(Own<Node<A>, A>);
+pub(crate) struct SpareNode<T, A>(Own<Node<T, A>, A>);
 
-impl<A: NodeAlloc> SpareNode<A> {
-    /// A node for `vma`.
+impl<T: Area, A: NodeAlloc> SpareNode<T, A> {
+    /// A node for `area`.
     ///
     /// # Errors
     /// When there is no memory.
-    pub(crate) fn new(vma: Vma, alloc: &mut A) -> Result<Self, OutOfMemory> {
-        Own::new(Node::new(vma), alloc).map(Self)
+    pub(crate) fn new(area: T, alloc: &mut A) -> Result<Self, OutOfMemory> {
+        Own::new(Node::new(area), alloc).map(Self)
     }
 
     /// Gives it back unused.
@@ -189,27 +188,27 @@ impl<A: NodeAlloc> SpareNode<A> {
     }
 }
 
-/// The areas of an address space (Linux: `mm_mt`). `A` is the type of the allocator of its nodes.
+/// Areas by address (Linux: `mm_mt`, `vmap_area_root`). `A` is the type of the allocator of its nodes.
 #[derive(Debug)]
-pub struct VmaTree<A> {
-    pub(super) root: Link<A>,
+pub struct AreaTree<T, A> {
+    pub(super) root: Link<T, A>,
     nr_areas: usize,
 }
 
-impl<A> Default for VmaTree<A> {
+impl<T, A> Default for AreaTree<T, A> {
     fn default() -> Self {
         Self { root: None, nr_areas: 0 }
     }
 }
 
-impl<A: NodeAlloc> VmaTree<A> {
+impl<T: Area, A: NodeAlloc> AreaTree<T, A> {
     /// A tree without areas.
     pub fn new() -> Self {
         Self::default()
     }
 
     /// Size and alignment of all blocks that it asks of a [`NodeAlloc`]: for a cache of them.
-    pub const NODE_LAYOUT: Layout = Layout::new::<Node<A>>();
+    pub const NODE_LAYOUT: Layout = Layout::new::<Node<T, A>>();
 
     /// How many areas there are (Linux: `map_count`).
     pub fn nr_areas(&self) -> usize {
@@ -217,12 +216,12 @@ impl<A: NodeAlloc> VmaTree<A> {
     }
 
     /// The first area that ends above `addr`, `None` when all end below (Linux: `find_vma`).
-    pub fn find(&self, addr: u64) -> Option<Vma> {
+    pub fn find(&self, addr: u64) -> Option<T> {
         let (mut link, mut best) = (&self.root, None);
         while let Some(node) = link {
-            if node.vma.end() > addr {
-                best = Some(node.vma);
-                if node.vma.start() <= addr {
+            if node.area.end() > addr {
+                best = Some(node.area);
+                if node.area.start() <= addr {
                     break;
                 }
                 link = &node.left;
@@ -234,11 +233,11 @@ impl<A: NodeAlloc> VmaTree<A> {
     }
 
     /// The last area that starts below `addr`.
-    pub fn find_before(&self, addr: u64) -> Option<Vma> {
+    pub fn find_before(&self, addr: u64) -> Option<T> {
         let (mut link, mut best) = (&self.root, None);
         while let Some(node) = link {
-            if node.vma.start() < addr {
-                best = Some(node.vma);
+            if node.area.start() < addr {
+                best = Some(node.area);
                 link = &node.right;
             } else {
                 link = &node.left;
@@ -249,35 +248,35 @@ impl<A: NodeAlloc> VmaTree<A> {
 
     /// The area that holds `addr` (Linux: `vma_lookup`).
     #[inline]
-    pub fn lookup(&self, addr: u64) -> Option<Vma> {
-        self.find(addr).filter(|vma| vma.start() <= addr)
+    pub fn lookup(&self, addr: u64) -> Option<T> {
+        self.find(addr).filter(|area| area.start() <= addr)
     }
 
     /// All areas by address. Each step costs a search.
-    pub fn iter(&self) -> impl Iterator<Item = Vma> + '_ {
-        core::iter::successors(self.find(0), |vma| self.find(vma.end()))
+    pub fn iter(&self) -> impl Iterator<Item = T> + '_ {
+        core::iter::successors(self.find(0), |area| self.find(area.end()))
     }
 
     /// Puts an area in; it overlaps none (I1).
-    pub(crate) fn insert(&mut self, spare: SpareNode<A>) {
-        let vma = spare.0.vma;
+    pub(crate) fn insert(&mut self, spare: SpareNode<T, A>) {
+        let area = spare.0.area;
         debug_assert!(
-            self.find(vma.start()).is_none_or(|next| next.start() >= vma.end()),
-            "{vma:?} overlaps"
+            self.find(area.start()).is_none_or(|next| next.start() >= area.end()),
+            "{area:?} overlaps"
         );
         insert(&mut self.root, spare.0);
         self.nr_areas += 1;
     }
 
     /// Takes the area that starts at `start` out.
-    pub(crate) fn remove(&mut self, start: u64, alloc: &mut A) -> Option<Vma> {
+    pub(crate) fn remove(&mut self, start: u64, alloc: &mut A) -> Option<T> {
         let node = remove(&mut self.root, start)?;
         self.nr_areas -= 1;
-        Some(node.free(alloc).vma)
+        Some(node.free(alloc).area)
     }
 
     /// Replaces the area `from` by `to`, which keeps its place among the others (I1).
-    pub(crate) fn change(&mut self, from: Vma, to: Vma) {
+    pub(crate) fn change(&mut self, from: T, to: T) {
         let changed = change(&mut self.root, from.start(), to);
         debug_assert!(changed, "{from:?} is not in the tree");
     }
@@ -287,24 +286,24 @@ impl<A: NodeAlloc> VmaTree<A> {
     /// # Panics
     /// When something does not add up.
     pub fn validate(&self) {
-        fn subtree<A>(link: &Link<A>, before: &mut Option<u64>, hole: &mut u64) -> (u32, usize) {
+        fn subtree<T: Area, A>(link: &Link<T, A>, before: &mut Option<u64>, hole: &mut u64) -> (u32, usize) {
             let Some(node) = link else { return (0, 0) };
             let mut own_hole = 0;
             let left = subtree(&node.left, before, &mut own_hole);
             if let Some(before) = *before {
-                assert!(before <= node.vma.start(), "{:?} overlaps the area before", node.vma);
+                assert!(before <= node.area.start(), "{:?} overlaps the area before", node.area);
             }
             if let Some(left) = &node.left {
-                own_hole = own_hole.max(node.vma.start() - left.last);
+                own_hole = own_hole.max(node.area.start() - left.last);
             }
-            assert_eq!(node.first, node.left.as_ref().map_or(node.vma.start(), |l| l.first));
-            *before = Some(node.vma.end());
+            assert_eq!(node.first, node.left.as_ref().map_or(node.area.start(), |l| l.first));
+            *before = Some(node.area.end());
             let right = subtree(&node.right, before, &mut own_hole);
             if let Some(right) = &node.right {
-                own_hole = own_hole.max(right.first - node.vma.end());
+                own_hole = own_hole.max(right.first - node.area.end());
             }
-            assert_eq!((node.last, node.hole), (before.unwrap_or(0), own_hole), "at {:?}", node.vma);
-            assert!(left.0.abs_diff(right.0) <= 1, "out of balance at {:?}", node.vma);
+            assert_eq!((node.last, node.hole), (before.unwrap_or(0), own_hole), "at {:?}", node.area);
+            assert!(left.0.abs_diff(right.0) <= 1, "out of balance at {:?}", node.area);
             assert_eq!(node.height, 1 + left.0.max(right.0));
             *hole = (*hole).max(own_hole);
             (node.height, left.1 + right.1 + 1)
