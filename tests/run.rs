@@ -120,6 +120,10 @@ fn trials() -> Vec<Trial> {
                 run.prints(&format!("--- end /proc/{file} ---"))?;
             }
             run.prints("--- begin /sys/devices/system/node/node0/meminfo ---")?;
+            // What is mapped in the fixmap, then by ioremap.
+            run.prints("IOAPIC[0]: apic_id 0, version 32, address 0xfec00000, GSI 0-23")?;
+            run.prints("ACPI: HPET id: 0x8086a201 base: 0xfed00000")?;
+            run.prints("hpet0: 3 comparators, 64-bit 100.000000 MHz counter")?;
             Ok(())
         }));
     }

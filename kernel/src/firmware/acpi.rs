@@ -2,30 +2,70 @@
 //!
 //! What the tables say is read elsewhere (`mm::numa` for SRAT, SLIT and MADT).
 //!
+//! The tables are in the firmware's memory, which is mapped in another way at each stage of boot: whoever wants a table
+//! hands in a [`Mapper`]. Under the boot loader's page tables all is mapped ([`Tables::find`]).
+//!
 //! # Invariants
-//! - I1: every byte read lies below the end of the physical map, checked before; the boot loader maps all below it.
+//! - I1: the boot loader maps every byte below the end of its physical map; the [`Loader`] hands out nothing else, and
+//!   nothing once its tables have been left.
 //! - I2: a table that is handed out has a whole header, its full length mapped, and a checksum of 0.
 
 use core::fmt;
+use core::ops::Deref;
 
 use mm::PhysAddr;
 use mm::arch::layout::DIRECT_MAP;
 
-use super::boot::Boot;
+use spin::Once;
+
+use super::boot::{self, Boot};
 
 const HEADER: usize = 36;
 /// No real table is larger (Linux's early mapping is much smaller): a longer one is a broken length.
 const MAX_TABLE: u32 = 64 << 20;
 
-/// The ACPI tables of this machine.
-///
-/// Valid while the physical memory that holds them is mapped: always under the boot loader's tables.
+/// Whoever makes the firmware's memory readable.
+pub trait Mapper {
+    /// Mapped bytes, as long as they are kept.
+    type Bytes: Deref<Target = [u8]>;
+
+    /// `length` bytes from `at` on, not 0; `None` when they cannot be mapped.
+    fn map(&self, at: PhysAddr, length: usize) -> Option<Self::Bytes>;
+}
+
+/// The boot loader's page tables: they map all physical memory.
+#[derive(Clone, Copy, Debug)]
+struct Loader {
+    mapped_end: u64,
+}
+
+impl Mapper for Loader {
+    type Bytes = &'static [u8];
+
+    fn map(&self, at: PhysAddr, length: usize) -> Option<&'static [u8]> {
+        let end = at.as_u64().checked_add(length as u64)?;
+        if end > self.mapped_end || boot::is_loader_left() {
+            return None;
+        }
+        // SAFETY: I1; firmware tables are not written to any more.
+        Some(unsafe { core::slice::from_raw_parts((DIRECT_MAP + at.as_u64()) as *const u8, length) })
+    }
+}
+
+/// The ACPI tables of this machine: where their list is.
 #[derive(Clone, Copy, Debug)]
 pub struct Tables {
     root: PhysAddr,
     /// Bytes an entry of the root table: 8 in the XSDT, 4 in the RSDT.
     entry_size: usize,
-    mapped_end: u64,
+    loader: Loader,
+}
+
+static TABLES: Once<Option<Tables>> = Once::new();
+
+/// The ACPI tables of this machine, if it has some.
+pub fn tables() -> Option<&'static Tables> {
+    TABLES.get()?.as_ref()
 }
 
 /// A table's header fields.
@@ -62,30 +102,28 @@ impl fmt::Display for Text<'_> {
 }
 
 impl Tables {
-    /// Finds the root table and logs every table, as Linux does. None without usable ACPI.
+    /// Finds the root table and logs every table, as Linux does. None without usable ACPI. Under the boot loader's page
+    /// tables.
     pub fn init(boot: &Boot) -> Option<Self> {
-        let Some(rsdp) = boot.rsdp() else {
-            log::warn!("ACPI BIOS Error (bug): A valid RSDP was not found");
-            return None;
-        };
-        let tables = Self::from_rsdp(rsdp, boot.mapped_end().as_u64());
-        match tables {
+        let loader = Loader { mapped_end: boot.mapped_end().as_u64() };
+        let tables = boot.rsdp().and_then(|rsdp| Self::from_rsdp(rsdp, loader));
+        match &tables {
             Some(tables) => tables.log(),
             None => log::warn!("ACPI BIOS Error (bug): A valid RSDP was not found"),
         }
-        tables
+        *TABLES.call_once(|| tables)
     }
 
-    fn from_rsdp(rsdp: PhysAddr, mapped_end: u64) -> Option<Self> {
+    fn from_rsdp(rsdp: PhysAddr, loader: Loader) -> Option<Self> {
         const V1: usize = 20;
         const V2: usize = 36;
-        let first = bytes(rsdp, V1, mapped_end)?;
+        let first = loader.map(rsdp, V1)?;
         if !first.starts_with(b"RSD PTR ") || sum(first) != 0 {
             return None;
         }
         let oem = Text(&first[9..15]);
         let revision = first[15];
-        let extended = bytes(rsdp, V2, mapped_end).filter(|all| revision >= 2 && sum(all) == 0);
+        let extended = loader.map(rsdp, V2).filter(|all| revision >= 2 && sum(all) == 0);
         let shown = if revision >= 2 { V2 } else { V1 };
         log::info!("ACPI: RSDP {:#018x} {shown:06x} (v{revision:02} {oem})", rsdp.as_u64());
         let xsdt = extended
@@ -96,66 +134,39 @@ impl Tables {
             Some(xsdt) => (xsdt, 8),
             None => (u64::from(u32::from_le_bytes([first[16], first[17], first[18], first[19]])), 4),
         };
-        let tables = Self { root: PhysAddr::try_new(root).ok()?, entry_size, mapped_end };
-        tables.table(tables.root).map(|_| tables)
+        let tables = Self { root: PhysAddr::try_new(root).ok()?, entry_size, loader };
+        table(tables.root, &loader).map(|_| tables)
     }
 
     /// The first whole table with `signature`, such as `b"SRAT"`: all its bytes, header included
     /// (Linux: `acpi_get_table`). Broken ones are reported and skipped.
+    ///
+    /// `None` once the boot loader's page tables have been left: use [`get`](Self::get), and do not keep what was found.
     pub fn find(&self, signature: &[u8; 4]) -> Option<&'static [u8]> {
-        self.addresses()
-            .filter(|&at| self.signature(at).as_ref() == Some(signature))
-            .find_map(|at| self.table(at))
+        self.get(signature, &self.loader)
     }
 
-    /// Physical addresses of the listed tables.
-    fn addresses(&self) -> impl Iterator<Item = PhysAddr> + use<> {
-        let entries = self.table(self.root).map_or(&[][..], |root| &root[HEADER..]);
-        entries.chunks_exact(self.entry_size).filter_map(|entry| {
+    /// The same at any time, mapped by `mapper`.
+    pub fn get<M: Mapper>(&self, signature: &[u8; 4], mapper: &M) -> Option<M::Bytes> {
+        let root = table(self.root, mapper)?;
+        self.addresses(&root)
+            .filter(|&at| mapper.map(at, HEADER).is_some_and(|header| header.starts_with(signature)))
+            .find_map(|at| table(at, mapper))
+    }
+
+    /// Physical addresses of the tables that the root table lists.
+    fn addresses<'r>(&self, root: &'r [u8]) -> impl Iterator<Item = PhysAddr> + use<'r> {
+        root[HEADER..].chunks_exact(self.entry_size).filter_map(|entry| {
             let mut address = [0; 8];
             address[..entry.len()].copy_from_slice(entry);
             PhysAddr::try_new(u64::from_le_bytes(address)).ok().filter(|address| !address.is_null())
         })
     }
 
-    fn signature(&self, at: PhysAddr) -> Option<[u8; 4]> {
-        bytes(at, HEADER, self.mapped_end)?.first_chunk().copied()
-    }
-
-    /// The table at `at`, checked (I2).
-    fn table(&self, at: PhysAddr) -> Option<&'static [u8]> {
-        let Some(header) = bytes(at, HEADER, self.mapped_end).map(Header) else {
-            log::warn!("ACPI BIOS Warning (bug): Table at {:#018x} is outside of memory", at.as_u64());
-            return None;
-        };
-        let name = header.text(0..4);
-        let length = header.length();
-        let table = match length as usize {
-            ..HEADER => None,
-            _ if length > MAX_TABLE => None,
-            length => bytes(at, length, self.mapped_end),
-        };
-        let Some(table) = table else {
-            log::warn!(
-                "ACPI BIOS Error (bug): Table [{name}] at {:#018x} has invalid length: {length:#x}",
-                at.as_u64()
-            );
-            return None;
-        };
-        let sum = sum(table);
-        if sum != 0 {
-            let (stored, right) = (table[9], table[9].wrapping_sub(sum));
-            log::warn!(
-                "ACPI BIOS Warning (bug): Incorrect checksum in table [{name}] - {stored:#04X}, should be {right:#04X}"
-            );
-            return None;
-        }
-        Some(table)
-    }
-
     fn log(&self) {
-        core::iter::once(self.root).chain(self.addresses()).for_each(|at| {
-            let Some(header) = bytes(at, HEADER, self.mapped_end).map(Header) else { return };
+        let Some(root) = table(self.root, &self.loader) else { return };
+        core::iter::once(self.root).chain(self.addresses(root)).for_each(|at| {
+            let Some(header) = self.loader.map(at, HEADER).map(Header) else { return };
             let (name, length) = (header.text(0..4), header.length());
             // The FACS has a signature and a length only.
             if header.0.starts_with(b"FACS") {
@@ -176,16 +187,38 @@ impl Tables {
     }
 }
 
-fn sum(bytes: &[u8]) -> u8 {
-    bytes.iter().fold(0, |sum, byte| sum.wrapping_add(*byte))
-}
-
-/// `length` bytes of physical memory, if they are mapped.
-fn bytes(at: PhysAddr, length: usize, mapped_end: u64) -> Option<&'static [u8]> {
-    let end = at.as_u64().checked_add(length as u64)?;
-    if end > mapped_end {
+/// The table at `at`, checked (I2).
+fn table<M: Mapper>(at: PhysAddr, mapper: &M) -> Option<M::Bytes> {
+    let Some(header) = mapper.map(at, HEADER) else {
+        log::warn!("ACPI BIOS Warning (bug): Table at {:#018x} is outside of memory", at.as_u64());
+        return None;
+    };
+    let header = Header(&header);
+    let name = header.text(0..4);
+    let length = header.length();
+    let table = match length as usize {
+        ..HEADER => None,
+        _ if length > MAX_TABLE => None,
+        length => mapper.map(at, length),
+    };
+    let Some(table) = table else {
+        log::warn!(
+            "ACPI BIOS Error (bug): Table [{name}] at {:#018x} has invalid length: {length:#x}",
+            at.as_u64()
+        );
+        return None;
+    };
+    let sum = sum(&table);
+    if sum != 0 {
+        let (stored, right) = (table[9], table[9].wrapping_sub(sum));
+        log::warn!(
+            "ACPI BIOS Warning (bug): Incorrect checksum in table [{name}] - {stored:#04X}, should be {right:#04X}"
+        );
         return None;
     }
-    // SAFETY: I1; firmware tables are not written to any more.
-    Some(unsafe { core::slice::from_raw_parts((DIRECT_MAP + at.as_u64()) as *const u8, length) })
+    Some(table)
+}
+
+fn sum(bytes: &[u8]) -> u8 {
+    bytes.iter().fold(0, |sum, byte| sum.wrapping_add(*byte))
 }

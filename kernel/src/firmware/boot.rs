@@ -11,6 +11,8 @@
 //! - I1: until the kernel's own page tables are used, everything here is mapped by the boot loader. The memory map
 //!   itself, the symbols and the page tables lie in `Bootloader` memory: copy what is needed later.
 
+use core::sync::atomic::{AtomicBool, Ordering};
+
 use bootloader_api::info::{BootInfo, MemoryRegion, MemoryRegionKind};
 use mm::PhysAddr;
 use mm::addr::PhysRange;
@@ -28,6 +30,18 @@ pub struct FirmwareEntry {
     pub size: u64,
     /// E820 type: 1 RAM, 2 reserved, 3 ACPI, 4 NVS, 5 unusable, 7 persistent.
     pub kind: u32,
+}
+
+static LOADER_LEFT: AtomicBool = AtomicBool::new(false);
+
+/// Whether the boot loader's page tables are in use no more (I1).
+pub fn is_loader_left() -> bool {
+    LOADER_LEFT.load(Ordering::Relaxed)
+}
+
+/// Says that they are in use no more.
+pub fn set_loader_left() {
+    LOADER_LEFT.store(true, Ordering::Relaxed);
 }
 
 /// What the boot loader handed over.

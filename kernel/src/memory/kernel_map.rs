@@ -4,6 +4,7 @@
 //! direct map     RAM and the first MiB    RW NX   1 GiB / 2 MiB / 4 KiB pages; the image's text and rodata R NX
 //! vmalloc        empty                            root entries present, so that every address space shares them
 //! vmemmap        filled by `sparse`
+//! fixmap         the image's own tables, see `fixmap`
 //! kernel image   text R X, rodata R NX, data RW NX; holes around each stack
 //! ```
 //!
@@ -25,9 +26,10 @@ use mm::pgtable::{
 };
 use mm::{PAGE_SIZE, Pfn};
 
-use super::{Error, early};
+use super::{Error, early, fixmap};
 use crate::cpu::paging;
-use crate::firmware::{boot::Boot, translate};
+use crate::firmware::boot::{self, Boot};
+use crate::firmware::translate;
 use crate::{debug::stacks, image};
 
 /// Page tables taken from memblock.
@@ -74,6 +76,7 @@ pub(super) fn build(memblock: &mut Memblock<'static>, largest: PageSize) -> Resu
     let base = VirtAddr::new(layout::DIRECT_MAP);
     tree.map_direct(base, ram.iter().copied(), largest, &mut tables)?;
     map_image(&mut tree, &mut tables)?;
+    fixmap::link(&mut tree, &mut tables)?;
     protect_image_in_direct_map(&mut tree, &mut tables)?;
     let direct = tree.count_pages(DIRECT_MAP);
     populate_root(&mut tree, layout::VMEMMAP, layout::VMEMMAP_END, &mut tables)?;
@@ -146,6 +149,8 @@ fn protect_image_in_direct_map(tree: &mut PageTable, tables: &mut EarlyTables<'_
 pub(super) unsafe fn activate(tree: &PageTable) {
     // SAFETY: the tree maps the image as it is mapped now, less what the caller promises not to use.
     unsafe { paging::set_root(tree.root_pfn()) };
+    boot::set_loader_left();
+    fixmap::set_live();
 }
 
 /// The ranges that the boot loader used, copied: its own list is not mapped any more after [`activate`].

@@ -7,7 +7,12 @@
 //! kernel_map   page tables of our own; the boot loader's memory given back
 //! vmemmap      memory behind the struct pages
 //! heap         slab caches and the global allocator
+//! vmalloc      areas of the vmalloc space, mapped
 //! stack        stacks of kernel threads
+//! fixmap, early_ioremap, firmware_memory    what boot maps before there is an allocator
+//! ioremap      devices, mapped with a cache mode
+//! chipset      the devices that boot maps
+//! mmio         access to a mapped device's registers
 //! space        address spaces on this machine, and which one is in use
 //! fault        the MMU's page faults -> the current address space
 //! workload     what boot ends with
@@ -19,17 +24,24 @@
 //! # Invariants
 //! - I1: [`MEMORY`] is set once, when everything up to the slab caches works, and never changes.
 
+pub mod chipset;
 mod dump;
 mod early;
+pub mod early_ioremap;
 pub mod fault;
+pub mod firmware_memory;
+pub mod fixmap;
 mod heap;
 mod iomem;
+pub mod ioremap;
 mod kernel_map;
+pub mod mmio;
 mod options;
 pub mod space;
 pub mod stack;
 pub mod sysctl;
 mod topology;
+pub mod vmalloc;
 mod vmemmap;
 pub mod workload;
 
@@ -83,6 +95,8 @@ pub enum Error {
     OutOfMemory,
     /// The slab caches.
     Slub(mm::slub::Error),
+    /// The vmalloc space.
+    Vmalloc(mm::vmalloc::Error),
     /// A page is writable and executable.
     WritableAndExecutable(WxViolation),
     /// Something is mapped below the kernel's half.
@@ -119,6 +133,7 @@ from!(
     MapError => PageTables,
     mm::init::Error => Init,
     mm::slub::Error => Slub,
+    mm::vmalloc::Error => Vmalloc,
 );
 
 impl From<OutOfMemory> for Error {
@@ -151,6 +166,16 @@ pub struct Memory {
     pub states: NodeStates,
     /// How many CPUs run, from the first on.
     pub online_cpus: u32,
+    /// What the vmalloc space's addresses are used for.
+    pub vmalloc: SpinLock<vmalloc::Space>,
+    /// The cache of areas of the vmalloc space.
+    pub vmap_areas: CacheHandle<'static>,
+    /// How devices' memory is cached where it is mapped.
+    pub memtypes: SpinLock<ioremap::Types>,
+    /// The largest page that the CPU has.
+    pub largest_page: PageSize,
+    /// Width of the CPU's physical addresses, in bits.
+    pub phys_bits: u8,
     /// Events that the page allocator does not count itself.
     pub events: CpuEvents,
     /// The kernel's page tables.
@@ -199,6 +224,9 @@ pub fn init(
     let largest = if features.gib_pages { PageSize::Size1G } else { PageSize::Size2M };
     let mut kernel_map = kernel_map::build(&mut memblock, largest)?;
     leave_loader(boot, &mut memblock, &kernel_map)?;
+    if let Some(tables) = tables {
+        chipset::init(tables);
+    }
     let iomem = iomem::tree(&firmware, &mut memblock)?;
     memblock.free(firmware.storage)?;
     let pages = page_allocator(&mut memblock, &numa, cpus, &mut kernel_map, &options)?;
@@ -210,6 +238,11 @@ pub fn init(
         pages,
         slub,
         areas: slub.create(space::AREA_CACHE)?,
+        vmalloc: SpinLock::new(Level::KernelMap, vmalloc::space()?),
+        vmap_areas: slub.create(vmalloc::AREA_CACHE)?,
+        memtypes: SpinLock::new(Level::KernelMap, ioremap::Types::new()),
+        largest_page: largest,
+        phys_bits: features.phys_bits,
         numa,
         states,
         online_cpus: cpus.online,
@@ -222,6 +255,8 @@ pub fn init(
         current: SpinLock::new(Level::CurrentSpace, None),
     };
     let memory = MEMORY.call_once(|| memory);
+    early_ioremap::close();
+    chipset::log_hpet(memory);
     check(&memory.kernel_map.lock(), &[])?;
     Ok(memory)
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! map -> nodes -> pages -> slabs -> tables -> faults      the layers, in the order of boot
-//! smoke, threads, printing                                the machine
+//! smoke, threads, printing, ioremap                       the machine
 //! planted                                                 failures on purpose
 //! ```
 #![no_std]
@@ -10,6 +10,7 @@
 
 mod buddy;
 mod faults;
+mod ioremap;
 mod map;
 mod nodes;
 mod planted;

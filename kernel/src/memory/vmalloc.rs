@@ -1,0 +1,100 @@
+//! Areas of the vmalloc space, taken and mapped in one step, unmapped and given back in another.
+//!
+//! ```text
+//! map:    area from Memory::vmalloc -> pages in Memory::kernel_map        undone when there is no memory for tables
+//! unmap:  pages out of the tables -> TLB flushed -> tables given back -> area given back
+//! ```
+//!
+//! # Invariants
+//! - I1: between [`map`] and [`unmap`] an area's pages are mapped and nothing else is in its range; outside of areas
+//!   nothing of the vmalloc space is mapped.
+//!
+//! # Locking
+//! The two locks, both of `Level::KernelMap`, are never held together.
+
+use core::alloc::Layout;
+use core::ptr::NonNull;
+
+use mm::arch::layout::{VMALLOC, VMALLOC_END};
+use mm::areas::NodeAlloc;
+use mm::pgtable::{LocalTlb, OutOfMemory, PageSize, Prot, VirtRange};
+use mm::slub::{CacheFlags, CacheParams};
+use mm::vmalloc::{Request, VmapArea, VmapSpace};
+use mm::{Gfp, PhysAddr};
+
+use super::{Error, Memory};
+
+/// Nodes of areas, from their slab cache.
+#[derive(Clone, Copy, Debug)]
+pub struct AreaNodes {
+    memory: &'static Memory,
+}
+
+// SAFETY: a slab cache gives each object out once, of the size and alignment it was made for.
+unsafe impl NodeAlloc for AreaNodes {
+    fn alloc_node(&mut self, layout: Layout) -> Result<NonNull<u8>, OutOfMemory> {
+        debug_assert_eq!(layout, Space::NODE_LAYOUT);
+        self.memory.vmap_areas.alloc(Gfp::KERNEL).map_err(|_| OutOfMemory)
+    }
+
+    unsafe fn free_node(&mut self, block: NonNull<u8>, _layout: Layout) {
+        // SAFETY: from this cache, and not used any more: the caller's promise.
+        unsafe { self.memory.vmap_areas.free(block) };
+    }
+}
+
+/// The areas of the vmalloc space.
+pub type Space = VmapSpace<AreaNodes>;
+
+/// The cache of their nodes (Linux: `vmap_area`).
+pub(super) const AREA_CACHE: CacheParams<'static> = CacheParams {
+    name: "vmap_area",
+    object_size: Space::NODE_LAYOUT.size(),
+    align: Space::NODE_LAYOUT.align(),
+    flags: CacheFlags::empty(),
+};
+
+/// The space without areas.
+pub(super) fn space() -> Result<Space, Error> {
+    VirtRange::from_bounds(VMALLOC, VMALLOC_END).map(Space::new).ok_or(Error::Layout)
+}
+
+/// Takes an area and maps all of it to the bytes from `phys` on, with the largest pages up to `largest` that fit.
+///
+/// # Errors
+/// No memory for a node or a table, no room, or a physical address that does not exist; nothing is taken then.
+pub(super) fn map(
+    memory: &'static Memory,
+    request: Request,
+    phys: PhysAddr,
+    prot: Prot,
+    largest: PageSize,
+) -> Result<VmapArea, Error> {
+    let area = memory.vmalloc.lock().alloc(request, &mut AreaNodes { memory })?;
+    let mut pages = memory.pages;
+    let mapped = memory.kernel_map.lock().map_range(area.range(), phys, prot, largest, &mut pages);
+    match mapped {
+        Ok(_) => Ok(area),
+        Err(error) => {
+            // SAFETY: just taken, and known to nobody.
+            unsafe { unmap(memory, area) };
+            Err(error.into())
+        }
+    }
+}
+
+/// Unmaps an area, whole or in parts, and gives it back.
+///
+/// # Safety
+/// It came from [`map`], and nobody uses its addresses any more.
+pub(super) unsafe fn unmap(memory: &'static Memory, area: VmapArea) {
+    let mut pages = memory.pages;
+    let mut tree = memory.kernel_map.lock();
+    match tree.unmap_range(area.range(), &mut pages) {
+        // SAFETY: tables of the vmalloc space come from the page allocator, and only this CPU runs.
+        Ok(unmapped) => unsafe { unmapped.finish(&mut LocalTlb, &mut pages) },
+        Err(OutOfMemory) => unreachable!("no page reaches across an area's end, so none is split"),
+    }
+    drop(tree);
+    memory.vmalloc.lock().free(area.range().start(), &mut AreaNodes { memory });
+}
