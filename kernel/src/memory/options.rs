@@ -12,8 +12,8 @@ use crate::cmdline;
 pub(super) struct Options {
     /// Whether memblock logs what it does.
     pub(super) memblock: memblock::Debug,
-    /// Whether the firmware's nodes are used.
-    pub(super) numa: numa::Mode,
+    /// Where nodes come from.
+    pub(super) numa: numa::Options<'static>,
     /// What memory shall be movable.
     pub(super) movable: MovableRequest,
     /// Whether memory is kept free for huge pages.
@@ -33,7 +33,7 @@ pub(super) enum Zonelists {
 
 impl Options {
     /// Reads the options; malformed ones are reported and ignored.
-    pub(super) fn new(cmdline: &Cmdline<'_>) -> Self {
+    pub(super) fn new(cmdline: &Cmdline<'static>) -> Self {
         let memblock = match cmdline.value("memblock") {
             Some("debug") => memblock::Debug::On,
             None if !cmdline.has("memblock") => memblock::Debug::Off,
@@ -42,22 +42,25 @@ impl Options {
                 memblock::Debug::Off
             }
         };
-        let numa = match cmdline.value("numa") {
-            Some("off") => numa::Mode::Off,
-            None if !cmdline.has("numa") => numa::Mode::On,
-            _ => {
-                cmdline::malformed("numa");
-                numa::Mode::On
-            }
-        };
         Self {
             memblock,
-            numa,
+            numa: numa(cmdline),
             movable: movable(cmdline),
             huge_pages: huge_pages(cmdline),
             zonelists: zonelists(cmdline),
         }
     }
+}
+
+/// All of `numa=`: they add up.
+fn numa(cmdline: &Cmdline<'static>) -> numa::Options<'static> {
+    let mut options = numa::Options::default();
+    for param in cmdline.all("numa") {
+        if options.add(param.value.unwrap_or("")).is_err() {
+            cmdline::malformed("numa");
+        }
+    }
+    options
 }
 
 /// `kernelcore=`, `movablecore=`; `movable_node` wins over both.

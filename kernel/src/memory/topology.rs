@@ -39,7 +39,7 @@ pub(super) fn cpus(tables: Option<&acpi::Tables>, memblock: &mut Memblock<'stati
 pub(super) fn numa(
     tables: Option<&acpi::Tables>,
     cpus: Cpus,
-    mode: numa::Mode,
+    options: numa::Options<'_>,
     memblock: &mut Memblock<'static>,
     firmware: &early::FirmwareMap,
 ) -> Result<Numa<'static>, Error> {
@@ -49,5 +49,5 @@ pub(super) fn numa(
         apic_mode: paging::apic_mode(),
     };
     let max_pfn = firmware.map.usable().map(|r| mm::Pfn::down(r.end())).max().ok_or(Error::NoUsableMemory)?;
-    Ok(Numa::init(&found, mode, cpus.possible, memblock, max_pfn)?)
+    Ok(Numa::init(&found, options, cpus.possible, memblock, max_pfn)?)
 }

@@ -17,6 +17,12 @@ pub(super) struct Block {
     pub(super) node: NodeId,
 }
 
+impl Block {
+    /// Fills slots that are not in use.
+    pub(super) const NOTHING: Self =
+        Self { range: crate::memblock::Region::EMPTY.range, node: NodeId::FIRST };
+}
+
 /// How much memory may be in no node: firmware loses a few pages here and there.
 const SLACK_PAGES: u64 = (1 << 20) / crate::PAGE_SIZE as u64;
 
@@ -30,6 +36,12 @@ pub(super) struct Blocks<'s> {
 impl<'s> Blocks<'s> {
     pub(super) fn new(slots: &'s mut [Block]) -> Self {
         Self { slots, nr: 0 }
+    }
+
+    /// Slots that are all in use; none is empty.
+    pub(super) fn full(slots: &'s mut [Block]) -> Self {
+        let nr = slots.len();
+        Self { slots, nr }
     }
 
     pub(super) fn as_slice(&self) -> &[Block] {
@@ -47,9 +59,27 @@ impl<'s> Blocks<'s> {
             log::warn!("Warning: invalid memblk node {node} [mem {base:#010x}-{last:#010x}]");
             return Some(());
         };
-        *self.slots.get_mut(self.nr)? = Block { range, node };
+        self.push(Block { range, node })
+    }
+
+    /// Adds a block. `None` when all slots are in use.
+    pub(super) fn push(&mut self, block: Block) -> Option<()> {
+        *self.slots.get_mut(self.nr)? = block;
         self.nr += 1;
         Some(())
+    }
+
+    /// The first block of a node.
+    pub(super) fn first_of(&self, node: NodeId) -> Option<usize> {
+        self.as_slice().iter().position(|block| block.node == node)
+    }
+
+    /// Takes what is below `end` out of a block; an empty one goes.
+    pub(super) fn cut_front(&mut self, i: usize, end: u64) {
+        match PhysRange::new(end, self.slots[i].range.end()).filter(|left| !left.is_empty()) {
+            Some(left) => self.slots[i].range = left,
+            None => self.remove(i),
+        }
     }
 
     fn remove(&mut self, i: usize) {
@@ -121,9 +151,7 @@ impl<'s> Blocks<'s> {
     /// Whether the nodes hold all memory below `max_pfn` but for a little; memblock knows the nodes by now (Linux:
     /// `numa_meminfo_cover_memory`).
     pub(super) fn cover(&self, memblock: &Memblock<'_>, max_pfn: Pfn) -> bool {
-        let present = |node: Option<NodeId>, within: PfnRange| -> u64 {
-            memblock.memory_pfn_ranges(node).map(|(frames, _)| frames.intersect(within).nr_pages()).sum()
-        };
+        let present = |node, within| present_pages(memblock, node, within);
         let blocks = self.as_slice().iter();
         let in_nodes: u64 = blocks
             .map(|b| {
@@ -139,4 +167,9 @@ impl<'s> Blocks<'s> {
         }
         covered
     }
+}
+
+/// Frames of RAM in a range, on a node or on any (Linux: the opposite of `absent_pages_in_range`).
+pub(super) fn present_pages(memblock: &Memblock<'_>, node: Option<NodeId>, within: PfnRange) -> u64 {
+    memblock.memory_pfn_ranges(node).map(|(frames, _)| frames.intersect(within).nr_pages()).sum()
 }

@@ -21,6 +21,13 @@ impl NodeMask {
         self.words[node.index() / 64] |= 1 << (node.index() % 64);
     }
 
+    /// Takes a node out.
+    pub fn remove(&mut self, node: NodeId) {
+        if let Some(word) = self.words.get_mut(node.index() / 64) {
+            *word &= !(1 << (node.index() % 64));
+        }
+    }
+
     /// Whether a node is in it.
     pub fn contains(&self, node: NodeId) -> bool {
         self.words.get(node.index() / 64).is_some_and(|w| w >> (node.index() % 64) & 1 != 0)
@@ -50,6 +57,12 @@ impl NodeMask {
     /// Whether each one is in `other` too.
     pub fn is_subset(&self, other: &Self) -> bool {
         self.words.iter().zip(other.words).all(|(a, b)| a & !b == 0)
+    }
+
+    /// Those in both.
+    pub fn intersection(mut self, other: &Self) -> Self {
+        self.words.iter_mut().zip(other.words).for_each(|(a, b)| *a &= b);
+        self
     }
 
     /// Those in either.

@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! SRAT  ->  proximity domains numbered as nodes  ->  ranges by node, cleaned up  ->  memblock's regions by node
-//! SLIT  ->  distances                                  | overlap, hole, broken table
-//! MADT  ->  CPUs by APIC id                            v
-//!                                                    one node for all
+//! SLIT  ->  distances                                  | overlap, hole,   ^ numa=fake=: emulated nodes
+//! MADT  ->  CPUs by APIC id                            v broken table     |
+//!                                                    one node for all ----+
 //! ```
 //!
 //! # Invariants
@@ -13,12 +13,14 @@
 //! - I2: all memory below `max_pfn` but for a MiB is on a node in `possible`.
 //!
 //! # Not here
-//! Finding the tables (the kernel does), `numa=fake=`, the nodes' own data.
+//! Finding the tables (the kernel does), the nodes' own data.
 
 pub mod acpi;
 mod blocks;
+mod emulation;
 pub mod madt;
 mod mask;
+mod options;
 mod parse;
 mod slit;
 pub mod srat;
@@ -28,6 +30,7 @@ mod tests;
 
 pub use madt::{ApicMode, Madt};
 pub use mask::NodeMask;
+pub use options::{Fake, Malformed, Mode, Options};
 pub use slit::{Distances, LOCAL_DISTANCE, REMOTE_DISTANCE, Slit};
 pub use srat::Srat;
 
@@ -36,7 +39,7 @@ use crate::id::{CpuId, NodeId};
 use crate::memblock::{self, Direction, Flags, Memblock, OnNode};
 use crate::pfn::Pfn;
 use blocks::{Block, Blocks};
-use parse::Parsed;
+use parse::{Kept, Parsed};
 
 /// The firmware's tables, as bytes; each may be missing.
 #[derive(Clone, Copy, Debug, Default)]
@@ -49,14 +52,12 @@ pub struct Tables<'t> {
     pub apic_mode: ApicMode,
 }
 
-/// What `numa=` asks for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Mode {
-    /// Nodes as the firmware says.
-    #[default]
-    On,
-    /// One node for all (`numa=off`).
-    Off,
+/// What does not depend on where the nodes come from.
+struct Machine<'m> {
+    /// APIC ids.
+    cpus: &'m [u32],
+    max_pfn: Pfn,
+    fake: Option<Fake<'m>>,
 }
 
 /// The nodes of a machine.
@@ -69,6 +70,8 @@ pub struct Numa<'a> {
     domains: &'a [u32],
     distances: Distances<'a>,
     cpu_nodes: &'a [NodeId],
+    /// The physical node by emulated one; empty when none is emulated.
+    physical: &'a [NodeId],
 }
 
 impl<'a> Numa<'a> {
@@ -79,86 +82,87 @@ impl<'a> Numa<'a> {
     ///
     /// # Errors
     /// Those of memblock, which must be able to hand out slices.
-    pub fn init(
+    pub fn init<'o>(
         tables: &Tables<'_>,
-        mode: Mode,
+        options: impl Into<Options<'o>>,
         cpus: &[u32],
         memblock: &mut Memblock<'a>,
         max_pfn: Pfn,
     ) -> Result<Self, memblock::Error> {
-        if mode == Mode::On
-            && let Some(found) = Self::from_tables(tables, cpus, memblock, max_pfn)?
+        let options = options.into();
+        let machine = Machine { cpus, max_pfn, fake: options.fake };
+        if options.mode == Mode::On
+            && let Some(found) = Self::from_tables(tables, &machine, memblock)?
         {
             return Ok(found);
         }
-        let why = if mode == Mode::Off { "NUMA turned off" } else { "No NUMA configuration found" };
-        log::info!("{why}");
-        Self::one_node(cpus, memblock, max_pfn)
+        let off = options.mode == Mode::Off;
+        log::info!("{}", if off { "NUMA turned off" } else { "No NUMA configuration found" });
+        Self::one_node(&machine, memblock)
     }
 
     fn from_tables(
         tables: &Tables<'_>,
-        cpus: &[u32],
+        machine: &Machine<'_>,
         memblock: &mut Memblock<'a>,
-        max_pfn: Pfn,
     ) -> Result<Option<Self>, memblock::Error> {
         forget_nodes(memblock)?;
         let parsed = Parsed::new(tables, memblock)?;
         // It may have been bottom-up until it was known what can be unplugged.
         memblock.set_direction(Direction::TopDown);
         let Some(parsed) = parsed else { return Ok(None) };
-        Self::register(parsed, cpus, memblock, max_pfn)
+        Self::register(parsed, machine, memblock)
     }
 
     /// (Linux: `dummy_numa_init`.)
-    fn one_node(cpus: &[u32], memblock: &mut Memblock<'a>, max_pfn: Pfn) -> Result<Self, memblock::Error> {
-        let end = max_pfn.byte();
+    fn one_node(machine: &Machine<'_>, memblock: &mut Memblock<'a>) -> Result<Self, memblock::Error> {
+        let end = machine.max_pfn.byte();
         log::info!("Faking a node at [mem {:#018x}-{:#018x}]", 0, end.wrapping_sub(1));
         forget_nodes(memblock)?;
         memblock.set_direction(Direction::TopDown);
         let range = PhysRange::new(0, end).ok_or(memblock::Error::BadRequest)?;
-        memblock.set_node(range, Some(NodeId::FIRST))?;
-        memblock.set_reserved_node(range, Some(NodeId::FIRST))?;
-        memblock.dump_all();
-        let mut only = NodeMask::EMPTY;
-        only.insert(NodeId::FIRST);
-        Ok(Self {
-            possible: only,
-            with_memory: only,
-            online: only,
-            generic_initiators: NodeMask::EMPTY,
-            domains: &[],
-            distances: Distances::default(),
-            cpu_nodes: memblock.alloc_slice(cpus.len(), NodeId::FIRST, OnNode::Any)?,
-        })
+        let parsed = Parsed::one_node(range, memblock)?;
+        Self::register(parsed, machine, memblock)?.ok_or(memblock::Error::BadRequest)
     }
 
-    /// Gives the ranges to memblock; `None` when they do not make nodes (Linux: `numa_register_memblks`).
+    /// Gives the ranges to memblock; `None` when they do not make nodes (Linux: `numa_init`, `numa_register_memblks`).
     fn register(
         mut parsed: Parsed<'a>,
-        cpus: &[u32],
+        machine: &Machine<'_>,
         memblock: &mut Memblock<'a>,
-        max_pfn: Pfn,
     ) -> Result<Option<Self>, memblock::Error> {
-        let clean = parsed.blocks.cleanup(memblock, max_pfn.byte()).is_some();
+        let end_of_ram = machine.max_pfn.byte();
+        let clean = parsed.blocks.cleanup(memblock, end_of_ram).is_some();
+        if clean && let Some(fake) = &machine.fake {
+            parsed.emulate(fake, memblock, end_of_ram)?;
+        }
         let with_memory = parsed.blocks.nodes();
-        if !clean || !set_nodes(&parsed.blocks, memblock, max_pfn)? || with_memory.is_empty() {
+        if !clean || !set_nodes(&parsed.blocks, memblock, machine.max_pfn)? || with_memory.is_empty() {
             parsed.release(memblock)?;
             return Ok(None);
         }
         memblock.dump_all();
         let possible = parsed.nodes.union(&with_memory);
-        let cpu_nodes = memblock.alloc_slice(cpus.len(), NodeId::FIRST, OnNode::Any)?;
+        let cpu_nodes = memblock.alloc_slice(machine.cpus.len(), NodeId::FIRST, OnNode::Any)?;
         // A CPU that no table names gets the next node with memory in turn.
         let turns = with_memory.iter().cycle();
-        for ((slot, &apic_id), turn) in cpu_nodes.iter_mut().zip(cpus).zip(turns) {
+        for ((slot, &apic_id), turn) in cpu_nodes.iter_mut().zip(machine.cpus).zip(turns) {
             *slot = parsed.node_of_apic(apic_id).unwrap_or(turn);
         }
-        let generic_initiators = parsed.generic_initiators;
+        let generic_initiators = parsed.generic_initiators.intersection(&possible);
         let mut online = with_memory.union(&generic_initiators);
         cpu_nodes.iter().for_each(|&n| online.insert(n));
-        let (domains, distances) = parsed.keep(memblock)?;
-        Ok(Some(Self { possible, with_memory, online, generic_initiators, domains, distances, cpu_nodes }))
+        let Kept { domains, distances, physical } = parsed.keep(memblock)?;
+        Ok(Some(Self {
+            possible,
+            with_memory,
+            online,
+            generic_initiators,
+            domains,
+            distances,
+            cpu_nodes,
+            physical,
+        }))
     }
 
     /// Nodes that the tables name (Linux: `node_possible_map`).
@@ -211,9 +215,12 @@ impl<'a> Numa<'a> {
         self.cpu_nodes.len() as u32
     }
 
-    /// Whether the CPU counts as one of that node's (Linux: `cpumask_of_node`, for CPUs that run).
+    /// Whether the CPU counts as one of that node's: emulated nodes share the CPUs of their physical one (Linux:
+    /// `cpumask_of_node`, for CPUs that run).
     pub fn is_cpu_on(&self, cpu: CpuId, node: NodeId) -> bool {
-        self.cpu_nodes.get(cpu.index()) == Some(&node)
+        let physical = |node: NodeId| self.physical.get(node.index()).copied().unwrap_or(node);
+        self.online.contains(node)
+            && self.cpu_nodes.get(cpu.index()).is_some_and(|&near| physical(near) == physical(node))
     }
 
     /// The proximity domain of a node, `None` when no table was used (Linux: `node_to_pxm`).
@@ -245,6 +252,7 @@ impl Numa<'static> {
             domains: &[],
             distances: Distances::default(),
             cpu_nodes,
+            physical: &[],
         }
     }
 }

@@ -4,9 +4,11 @@
 use super::Tables;
 use super::acpi::TableError;
 use super::blocks::{Block, Blocks};
+use super::emulation::Emulated;
 use super::madt::ApicMode;
 use super::mask::NodeMask;
-use super::slit::{Distances, Slit, default_distance};
+use super::options::Fake;
+use super::slit::{self, Distances, Slit, default_distance};
 use super::srat::{Affinity, MEMORY, MemoryFlags, Srat};
 use crate::addr::PhysRange;
 use crate::id::{MAX_NUMNODES, NodeId};
@@ -31,9 +33,19 @@ pub(super) struct Parsed<'a> {
     domains: &'a mut [u32],
     nr_domains: usize,
     distances: Distances<'a>,
+    /// The physical node by emulated one; empty without emulation.
+    physical: &'a [NodeId],
     /// Where the lists are that are not needed for good.
-    scratch: [Option<PhysRange>; 2],
-    kept: [Option<PhysRange>; 2],
+    scratch: [Option<PhysRange>; 4],
+    /// Where the others are: domains, distances, physical nodes.
+    kept: [Option<PhysRange>; 3],
+}
+
+/// What is kept for good.
+pub(super) struct Kept<'a> {
+    pub(super) domains: &'a [u32],
+    pub(super) distances: Distances<'a>,
+    pub(super) physical: &'a [NodeId],
 }
 
 /// Why the SRAT is not used.
@@ -76,18 +88,33 @@ impl<'a> Parsed<'a> {
         Ok(Some(parsed))
     }
 
+    /// One node with one range (Linux: `dummy_numa_init`).
+    pub(super) fn one_node(range: PhysRange, memblock: &mut Memblock<'a>) -> Result<Self, memblock::Error> {
+        let mut parsed = Self::with_room(0, 0, 1, memblock)?;
+        parsed.blocks.push(Block { range, node: NodeId::FIRST }).ok_or(memblock::Error::BadRequest)?;
+        parsed.nodes.insert(NodeId::FIRST);
+        Ok(parsed)
+    }
+
     fn with_room_for(srat: &Srat<'_>, memblock: &mut Memblock<'a>) -> Result<Self, memblock::Error> {
         let all = || srat.affinities().flatten();
         let nr_memory = all().filter(|a| matches!(a, Affinity::Memory { .. })).count();
         let nr_cpus = all().filter(|a| matches!(a, Affinity::Cpu { .. })).count();
-        let nothing = Block { range: memblock::Region::EMPTY.range, node: NodeId::FIRST };
-        let nr_domains = all().count().min(MAX_NUMNODES);
+        Self::with_room(all().count().min(MAX_NUMNODES), nr_cpus, nr_memory, memblock)
+    }
+
+    fn with_room(
+        nr_domains: usize,
+        nr_cpus: usize,
+        nr_blocks: usize,
+        memblock: &mut Memblock<'a>,
+    ) -> Result<Self, memblock::Error> {
         let domains = memblock.alloc_slice(nr_domains, 0, OnNode::Any)?;
         let cpus = memblock.alloc_slice(nr_cpus, (0, NodeId::FIRST), OnNode::Any)?;
-        let blocks = memblock.alloc_slice(nr_memory, nothing, OnNode::Any)?;
+        let blocks = memblock.alloc_slice(nr_blocks, Block::NOTHING, OnNode::Any)?;
         Ok(Self {
-            scratch: [range_of(memblock, cpus), range_of(memblock, blocks)],
-            kept: [range_of(memblock, domains), None],
+            scratch: [range_of(memblock, cpus), range_of(memblock, blocks), None, None],
+            kept: [range_of(memblock, domains), None, None],
             blocks: Blocks::new(blocks),
             nodes: NodeMask::EMPTY,
             generic_initiators: NodeMask::EMPTY,
@@ -96,6 +123,7 @@ impl<'a> Parsed<'a> {
             domains,
             nr_domains: 0,
             distances: Distances::default(),
+            physical: &[],
         })
     }
 
@@ -233,16 +261,44 @@ impl<'a> Parsed<'a> {
         Ok(())
     }
 
-    /// Gives up what is not needed for good; returns the domains by node, and the distances.
-    pub(super) fn keep(
-        self,
+    /// Makes emulated nodes of the nodes, if that can be done (Linux: `numa_emulation`).
+    pub(super) fn emulate(
+        &mut self,
+        fake: &Fake<'_>,
         memblock: &mut Memblock<'a>,
-    ) -> Result<(&'a [u32], Distances<'a>), memblock::Error> {
-        let (scratch, domains, distances) = (self.scratch, &self.domains[..self.nr_domains], self.distances);
-        for range in scratch.into_iter().flatten() {
+        end_of_ram: u64,
+    ) -> Result<(), memblock::Error> {
+        let made = Emulated::new(fake, &self.nodes, &self.blocks, memblock, end_of_ram)?;
+        let Some(emulated) = made else { return Ok(()) };
+        let physical = memblock.alloc_slice(emulated.nr_ids(), NodeId::FIRST, OnNode::Any)?;
+        physical.iter_mut().enumerate().for_each(|(node, on)| *on = emulated.physical(node));
+        self.nodes = emulated.blocks.nodes();
+        self.cpus[..self.nr_cpus].iter_mut().for_each(|cpu| cpu.1 = emulated.first_on(cpu.1));
+        let nr = self.nodes.last().map_or(0, |last| last.index() + 1);
+        let table = memblock.alloc_slice(nr * nr, 0u8, OnNode::Any)?;
+        slit::emulate(fake, physical, &self.distances, nr, table);
+        let [made, map] = emulated.scratch;
+        [self.scratch[2], self.scratch[3], self.kept[2]] = [made, map, range_of(memblock, physical)];
+        if let Some(old) = core::mem::replace(&mut self.kept[1], range_of(memblock, table)) {
+            memblock.free(old)?;
+        }
+        self.distances = Distances::new(nr, table);
+        self.physical = physical;
+        self.blocks = emulated.blocks;
+        Ok(())
+    }
+
+    /// Gives up what is not needed for good; returns the rest.
+    pub(super) fn keep(self, memblock: &mut Memblock<'a>) -> Result<Kept<'a>, memblock::Error> {
+        let kept = Kept {
+            domains: &self.domains[..self.nr_domains],
+            distances: self.distances,
+            physical: self.physical,
+        };
+        for range in self.scratch.into_iter().flatten() {
             memblock.free(range)?;
         }
-        Ok((domains, distances))
+        Ok(kept)
     }
 
     /// Gives up all.

@@ -1,6 +1,7 @@
 //! Distances between nodes, and the SLIT that gives those between proximity domains.
 
 use super::acpi::{Table, TableError, u64_at};
+use super::options::Fake;
 use crate::id::NodeId;
 
 /// Distance of a node to itself.
@@ -69,6 +70,39 @@ impl<'a> Distances<'a> {
             self.table[from.index() * self.nr + to.index()]
         } else {
             default_distance(from, to)
+        }
+    }
+}
+
+/// Fills a table of `nr` lines with the distances between emulated nodes: those that are asked for, then those of their
+/// `physical` nodes.
+pub(super) fn emulate(
+    fake: &Fake<'_>,
+    physical: &[NodeId],
+    distances: &Distances<'_>,
+    nr: usize,
+    table: &mut [u8],
+) {
+    let ids = || (0..physical.len()).map(|n| NodeId(n as u16));
+    for (i, distance) in table.iter_mut().enumerate() {
+        *distance = default_distance(NodeId((i / nr) as u16), NodeId((i % nr) as u16));
+    }
+    log::debug!("NUMA: Initialized distance table, cnt={nr}");
+    let mut asked = fake.distances().fuse();
+    let mut warned = false;
+    for (from, to) in ids().flat_map(|from| ids().map(move |to| (from, to))) {
+        let of_physical = || distances.get(physical[from.index()], physical[to.index()]).into();
+        let distance = asked.next().unwrap_or_else(of_physical);
+        let inside = from.index() < nr && to.index() < nr;
+        let good = u8::try_from(distance).ok().filter(|&d| inside && (from != to || d == LOCAL_DISTANCE));
+        match good {
+            Some(distance) => table[from.index() * nr + to.index()] = distance,
+            None if warned => {}
+            None => {
+                let why = if inside { "invalid distance parameter" } else { "node ids are out of bound" };
+                log::warn!("Warning: {why}, from={from} to={to} distance={distance}");
+                warned = true;
+            }
         }
     }
 }
