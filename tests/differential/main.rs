@@ -37,9 +37,6 @@ const MAX_BOOTS: usize = 2;
 /// What a boot is asked to tell.
 const TELL: &str = "memblock=debug loglevel=8 dump=zoneinfo,node poweroff";
 
-/// Options that the kernel does not know yet. Machines that need one are not booted.
-const NOT_YET: [&str; 1] = ["numa=fake="];
-
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads = Some(arguments.test_threads.unwrap_or(MAX_BOOTS).clamp(1, MAX_BOOTS));
@@ -60,10 +57,7 @@ fn trials(table: &Arc<Table>) -> Result<Vec<Trial>> {
     let machines = Facts::read_all(&workspace::root().join("tests/differential/machines"))?;
     let trial = |facts: Facts| {
         let table = Arc::clone(table);
-        let lacks = |word: &str| NOT_YET.iter().any(|option| word.starts_with(option));
-        let ignored = facts.cmdline.split_whitespace().any(lacks);
         Trial::test(format!("differential::{}", facts.name), move || compare(&facts, &table))
-            .with_ignored_flag(ignored)
     };
     let plain = machines.iter().find(|facts| facts.name == corrupt::MACHINE).cloned();
     let plain = Arc::new(plain.context("the machine for corrupt tables has no facts")?);

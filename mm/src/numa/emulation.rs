@@ -128,14 +128,14 @@ impl Splitter<'_, '_, '_> {
     /// Splits all nodes; `end_of_ram` is one past the last byte of memory.
     fn split(&mut self, split: Split, end_of_ram: u64) -> Option<()> {
         match split {
-            Split::Into(nr) => self.into_number(nr, end_of_ram),
-            Split::EachInto(nr) => self.each_into(nr),
-            Split::Sized(bytes) => self.into_sized(bytes, end_of_ram),
+            Split::Into(nr) => self.split_evenly(nr, end_of_ram),
+            Split::EachInto(nr) => self.split_each(nr),
+            Split::Sized(bytes) => self.split_by_size(bytes, end_of_ram),
         }
     }
 
     /// (Linux: `split_nodes_interleave`.)
-    fn into_number(&mut self, nr: u64, end_of_ram: u64) -> Option<()> {
+    fn split_evenly(&mut self, nr: u64, end_of_ram: u64) -> Option<()> {
         let max = MAX_NUMNODES as u64;
         if nr > max {
             log::info!("numa=fake={nr} too large, reducing to {max}");
@@ -155,7 +155,7 @@ impl Splitter<'_, '_, '_> {
     }
 
     /// (Linux: `split_nodes_size_interleave`.)
-    fn into_sized(&mut self, bytes: u64, end_of_ram: u64) -> Option<()> {
+    fn split_by_size(&mut self, bytes: u64, end_of_ram: u64) -> Option<()> {
         // As large as it must be for all memory to fit into the nodes that there can be.
         let pages = self.ram(0, end_of_ram) / PAGE_SIZE as u64 / MAX_NUMNODES as u64;
         let bytes = at_least(bytes, pages)?;
@@ -164,7 +164,7 @@ impl Splitter<'_, '_, '_> {
     }
 
     /// Splits one physical node after the other. Each is measured by its first range.
-    fn each_into(&mut self, nr: u64) -> Option<()> {
+    fn split_each(&mut self, nr: u64) -> Option<()> {
         let (nodes, mut next) = (self.nodes, 0);
         for node in nodes.iter() {
             // A node without memory leaves none to look at when it is the last.
