@@ -62,9 +62,9 @@ impl PhysRange {
         self.start <= addr && addr < self.end
     }
 
-    /// Whether both have a byte in common.
+    /// Whether both have a byte in common: an empty range has none.
     pub const fn overlaps(self, other: Self) -> bool {
-        self.start < other.end && other.start < self.end
+        self.start < other.end && other.start < self.end && !self.is_empty() && !other.is_empty()
     }
 
     /// The common part, `None` when there is none.
@@ -120,6 +120,13 @@ mod tests {
         assert_eq!(PhysRange::from_size(PHYS_LIMIT - 1, 2), None);
         assert_eq!(PhysRange::new(2, 1), None);
         assert!(PhysRange::from_size(PHYS_LIMIT - 1, 1).is_some());
+    }
+
+    #[test]
+    fn an_empty_range_overlaps_nothing() {
+        let (empty, around) = (PhysRange::new(4, 4).unwrap(), PhysRange::new(0, 8).unwrap());
+        assert!(!empty.overlaps(around) && !around.overlaps(empty) && !empty.overlaps(empty));
+        assert_eq!(around.intersect(empty), None);
     }
 
     #[test]

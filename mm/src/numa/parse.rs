@@ -83,7 +83,7 @@ impl<'a> Parsed<'a> {
             return Ok(None);
         }
         if let Some(slit) = tables.slit {
-            parsed.read_slit(slit, memblock)?;
+            parsed.read_slit(slit, memblock);
         }
         Ok(Some(parsed))
     }
@@ -240,15 +240,19 @@ impl<'a> Parsed<'a> {
         if nr > 0 { Ok(()) } else { Err(Unused::Incomplete) }
     }
 
-    /// Fills the distances of domains that are nodes (Linux: `acpi_numa_slit_init`); a table that makes no sense is not
-    /// used.
-    fn read_slit(&mut self, bytes: &[u8], memblock: &mut Memblock<'a>) -> Result<(), memblock::Error> {
+    /// Fills the distances of domains that are nodes (Linux: `acpi_numa_slit_init`); a table that makes no sense, or
+    /// that there is no memory for, is not used.
+    fn read_slit(&mut self, bytes: &[u8], memblock: &mut Memblock<'a>) {
         let Ok(slit) = Slit::new(bytes) else {
             log::info!("ACPI: SLIT table looks invalid. Not used.");
-            return Ok(());
+            return;
         };
         let nr = self.nodes.last().map_or(0, |n| n.index() + 1);
-        let table = memblock.alloc_slice(nr * nr, 0u8, OnNode::Any)?;
+        // All memory may be called pluggable by now, and be avoided for it: distances are no reason to stop.
+        let Ok(table) = memblock.alloc_slice(nr * nr, 0u8, OnNode::Any) else {
+            log::warn!("Warning: can't allocate distance table!");
+            return;
+        };
         for (i, distance) in table.iter_mut().enumerate() {
             let (from, to) = (i / nr, i % nr);
             let domain = |n: usize| self.domains[..self.nr_domains].get(n).copied();
@@ -258,7 +262,6 @@ impl<'a> Parsed<'a> {
         log::debug!("NUMA: Initialized distance table, cnt={nr}");
         self.kept[1] = range_of(memblock, table);
         self.distances = Distances::new(nr, table);
-        Ok(())
     }
 
     /// Makes emulated nodes of the nodes, if that can be done (Linux: `numa_emulation`).

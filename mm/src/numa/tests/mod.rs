@@ -361,6 +361,21 @@ fn a_slit_must_be_complete_and_make_sense() {
 }
 
 #[test]
+fn distances_are_done_without_when_all_memory_is_pluggable_and_to_be_avoided() {
+    let srat = tables::srat(3, &[tables::memory(0, 0, 2 << 30, 3), tables::cpu(1, 0, 1)]);
+    let slit = tables::slit(2, &[10, 30, 30, 10]);
+    with_memblock(&[(0, (2 << 30) - 1, 1)], |memblock, max_pfn| {
+        memblock.reserve(PhysRange::new(0, 1 << 20).unwrap()).unwrap();
+        memblock.avoid_hotplug();
+        let tables = Tables { srat: Some(&srat), slit: Some(&slit), ..Tables::default() };
+        let (numa, log) = capture(|| Numa::init(&tables, Mode::On, &[0], memblock, max_pfn).unwrap());
+        assert!(log.contains(&"Warning: can't allocate distance table!".into()), "{log:?}");
+        assert_eq!((nodes(numa.with_memory()), numa.distance(NodeId(0), NodeId(1))), (vec![1], 20));
+        numa.validate(memblock);
+    });
+}
+
+#[test]
 fn the_madt_names_each_enabled_cpu_once_the_boot_cpu_first() {
     let entries = [
         tables::lapic(0, 1),
