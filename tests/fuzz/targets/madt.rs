@@ -1,0 +1,38 @@
+//! The MADT: the list of CPUs has each once, the boot CPU first.
+//!
+//! Input: the boot CPU's APIC id, then the table.
+
+use mm::numa::madt::CpuState;
+use mm::numa::{ApicMode, Madt};
+
+use crate::input::Input;
+use crate::machine::with_memory;
+use crate::tables::raw_and_repaired;
+
+pub(super) fn run(bytes: &[u8]) {
+    let mut input = Input::new(bytes);
+    let boot_id = u32::from(input.u8());
+    raw_and_repaired(input.rest(), *b"APIC", |table| {
+        let Ok(madt) = Madt::new(table) else { return };
+        assert!(madt.cpus().count() <= table.len() / 2 + 1);
+        let _ = madt.local_apic_address();
+        with_memory(16 << 20, |memblock| {
+            for mode in [ApicMode::XApic, ApicMode::X2Apic] {
+                let ids = madt.enabled(boot_id, mode, memblock).expect("memory for a few ids");
+                check(&madt, ids, boot_id, mode);
+            }
+        });
+    });
+}
+
+fn check(madt: &Madt<'_>, ids: &[u32], boot_id: u32, mode: ApicMode) {
+    assert_eq!(ids.first(), Some(&boot_id));
+    let sound = || madt.cpus().map_while(Result::ok);
+    let listed = |id| sound().any(|cpu| cpu.apic_id == id && cpu.state == CpuState::Enabled);
+    for (i, &id) in ids.iter().enumerate().skip(1) {
+        assert!(!ids[..i].contains(&id), "APIC id {id} twice");
+        assert!(mode.can_address(id) && listed(id), "APIC id {id}");
+    }
+    let wanted = sound().filter(|cpu| cpu.state == CpuState::Enabled && mode.can_address(cpu.apic_id));
+    assert!(wanted.map(|cpu| cpu.apic_id).all(|id| ids.contains(&id)), "a CPU is missing");
+}
