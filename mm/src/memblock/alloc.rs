@@ -22,7 +22,7 @@ pub enum Direction {
 /// Which node an allocation is to come from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum OnNode {
-    /// Any.
+    /// Any (Linux: `NUMA_NO_NODE`).
     Any,
     /// This one, else any (Linux: `memblock_alloc_try_nid`).
     Prefer(NodeId),
@@ -45,14 +45,15 @@ pub struct Request {
     pub(super) size_bytes: u64,
     pub(super) align: u64,
     pub(super) min: u64,
-    pub(super) max: u64,
+    /// `None`: what the kernel can touch (Linux: `MEMBLOCK_ALLOC_ACCESSIBLE`).
+    pub(super) max: Option<u64>,
     pub(super) on: OnNode,
 }
 
 impl Request {
     /// Of this size.
     pub const fn new(size_bytes: u64) -> Self {
-        Self { size_bytes, align: DEFAULT_ALIGN, min: 0, max: PHYS_LIMIT, on: OnNode::Any }
+        Self { size_bytes, align: DEFAULT_ALIGN, min: 0, max: None, on: OnNode::Any }
     }
 
     /// Whole pages, aligned to a page.
@@ -70,14 +71,19 @@ impl Request {
         Self { min, ..self }
     }
 
-    /// Ending at or below this address.
+    /// Ending at or below this address; without, and for all but [`Memblock::alloc_in_range`] in any case, below the
+    /// current limit.
     pub const fn below(self, max: u64) -> Self {
-        Self { max, ..self }
+        Self { max: Some(max), ..self }
     }
 
     /// On a node.
     pub const fn on(self, on: OnNode) -> Self {
         Self { on, ..self }
+    }
+
+    const fn is_valid(&self) -> bool {
+        self.size_bytes > 0 && self.align.is_power_of_two()
     }
 }
 
@@ -96,16 +102,18 @@ impl Memblock<'_> {
         self.alloc_loosely(request)
     }
 
-    /// Drops the lower bound when it cannot be held.
+    /// Below the limit, and without the lower bound when it cannot be held (Linux: `memblock_alloc_internal`).
     #[track_caller]
     pub(super) fn alloc_loosely(&mut self, request: Request) -> Result<PhysRange, Error> {
+        let request = request.below(request.max.map_or(self.limit, |max| max.min(self.limit)));
         match self.alloc_strict(request) {
             Err(Error::NoMemory) if request.min > 0 => self.alloc_strict(request.from(0)),
             result => result,
         }
     }
 
-    /// The same, but the lower bound holds (Linux: `memblock_phys_alloc_range`).
+    /// The same, but the lower bound holds, and an upper one counts even above the current limit, where the kernel may
+    /// be unable to touch memory (Linux: `memblock_phys_alloc_range`, and for a node `memblock_phys_alloc_try_nid`).
     ///
     /// # Errors
     /// As [`alloc`](Self::alloc).
@@ -117,7 +125,7 @@ impl Memblock<'_> {
 
     #[track_caller]
     fn alloc_strict(&mut self, request: Request) -> Result<PhysRange, Error> {
-        if request.size_bytes == 0 || !request.align.is_power_of_two() {
+        if !request.is_valid() {
             return Err(Error::BadRequest);
         }
         let found = self.find(&request).ok_or(Error::NoMemory)?;
@@ -126,34 +134,43 @@ impl Memblock<'_> {
         Ok(found)
     }
 
-    /// Where the request would be served. Mirrored memory is tried first if the machine has some, then the rest; each
-    /// first on the node.
-    fn find(&self, request: &Request) -> Option<PhysRange> {
-        let on_node = self.filter_for(request.on.node());
-        let anywhere = Filter { node: None, ..on_node };
-        let fallback = matches!(request.on, OnNode::Prefer(_));
-        let mut found = self.find_with(request, on_node);
-        if found.is_none() && fallback {
-            found = self.find_with(request, anywhere);
+    /// Where [`alloc_in_range`](Self::alloc_in_range) would allocate; nothing is reserved (Linux:
+    /// `memblock_find_in_range`). `None` when nothing fits or the request makes no sense.
+    pub fn find_in_range(&self, request: Request) -> Option<PhysRange> {
+        if request.is_valid() { self.find(&request) } else { None }
+    }
+
+    /// Mirrored memory is tried first if the machine has some, then the rest; each first on the node.
+    pub(super) fn find(&self, request: &Request) -> Option<PhysRange> {
+        let wanted = if self.has_mirror { Flags::MIRROR } else { Flags::empty() };
+        let found = self.find_with(request, wanted);
+        if found.is_some() || wanted.is_empty() {
+            return found;
         }
-        if found.is_none() && self.has_mirror {
-            log::warn!("Could not allocate {:#018x} bytes of mirrored memory", request.size_bytes);
-            found = self.find_with(request, Filter { needs: Flags::empty(), ..on_node });
-            if found.is_none() && fallback {
-                found = self.find_with(request, Filter { needs: Flags::empty(), ..anywhere });
-            }
+        log::warn!("Could not allocate {:#018x} bytes of mirrored memory", request.size_bytes);
+        self.find_with(request, Flags::empty())
+    }
+
+    fn find_with(&self, request: &Request, flags: Flags) -> Option<PhysRange> {
+        let found = self.find_on(request, self.filter(request.on.node(), flags));
+        match request.on {
+            OnNode::Prefer(_) => found.or_else(|| self.find_on(request, self.filter(None, flags))),
+            OnNode::Any | OnNode::Exact(_) => found,
         }
-        found
     }
 
     /// (Linux: `memblock_find_in_range_node`.)
-    pub(super) fn find_with(&self, request: &Request, filter: Filter) -> Option<PhysRange> {
+    fn find_on(&self, request: &Request, filter: Filter) -> Option<PhysRange> {
         let low = request.min.max(PAGE_SIZE as u64);
-        let window = PhysRange::new(low, request.max.min(self.limit))?;
-        let fits = |range: PhysRange| place(range.intersect(window)?, request, self.direction);
+        let high = request.max.unwrap_or(self.limit).min(PHYS_LIMIT);
+        let window = PhysRange::new(low, high)?;
         match self.direction {
-            Direction::TopDown => self.free_down(filter).find_map(|f| fits(f.range)),
-            Direction::BottomUp => self.free_up(filter).find_map(|f| fits(f.range)),
+            Direction::TopDown => {
+                self.free_down(filter, window).find_map(|f| place(f.range, request, self.direction))
+            }
+            Direction::BottomUp => {
+                self.free_up(filter, window).find_map(|f| place(f.range, request, self.direction))
+            }
         }
     }
 }

@@ -12,25 +12,29 @@ impl Array {
         match self {
             Self::Memory => "memory",
             Self::Reserved => "reserved",
+            Self::Physmem => "physmem",
         }
     }
 }
 
 impl Memblock<'_> {
-    /// Logs both arrays if debugging is on (Linux: `memblock_dump_all`).
+    /// Logs the arrays if debugging is on (Linux: `memblock_dump_all`).
     pub fn dump_all(&self) {
         if self.debug == Debug::On {
             self.print();
         }
     }
 
-    /// Logs both arrays.
+    /// Logs the arrays; that of what the firmware called memory if it is kept.
     pub fn print(&self) {
         let (memory, reserved) = (self.memory.total_bytes(), self.reserved.total_bytes());
         log::info!("MEMBLOCK configuration:");
         log::info!(" memory size = {memory:#018x} reserved size = {reserved:#018x}");
         print_array(Array::Memory, self.memory());
         print_array(Array::Reserved, self.reserved());
+        if let Some(physmem) = &self.physmem {
+            print_array(Array::Physmem, physmem.as_slice());
+        }
     }
 
     pub(super) fn trace(&self, what: &str, range: PhysRange, caller: &Location<'_>) {
@@ -53,23 +57,32 @@ impl Memblock<'_> {
             return;
         }
         let Request { size_bytes, align, min, on, .. } = *request;
-        // Linux says "anywhere" with 0.
-        let max = if request.max == PHYS_LIMIT { 0 } else { request.max };
+        let max = max_addr(request);
         let nid = on.node().map_or(-1, |n| i32::from(n.0));
         log::info!(
             "{what}: {size_bytes} bytes align={align:#x} nid={nid} from={min:#018x} max_addr={max:#018x} {caller}"
         );
     }
 
-    /// As `trace_alloc`, for the call that knows no nodes.
+    /// As `trace_alloc`, for the call that knows no nodes. The one that does logs only the reservation.
     pub(super) fn trace_phys_alloc(&self, request: &Request, caller: &Location<'_>) {
-        if self.debug == Debug::On {
-            let Request { size_bytes, align, min, max, .. } = *request;
+        if self.debug == Debug::On && request.on.node().is_none() {
+            let Request { size_bytes, align, min, .. } = *request;
+            let max = max_addr(request);
             let what = "memblock_phys_alloc_range";
             log::info!(
                 "{what}: {size_bytes} bytes align={align:#x} from={min:#018x} max_addr={max:#018x} {caller}"
             );
         }
+    }
+}
+
+/// Linux says "below the limit" with 0, and "anywhere" with all ones.
+fn max_addr(request: &Request) -> u64 {
+    match request.max {
+        None => 0,
+        Some(max) if max >= PHYS_LIMIT => u64::MAX,
+        Some(max) => max,
     }
 }
 

@@ -6,7 +6,6 @@ use core::panic::Location;
 use core::slice;
 
 use super::alloc::{OnNode, Request};
-use super::iter::Filter;
 use super::regions::Regions;
 use super::{Array, Debug, Error, Flags, Memblock, Region};
 use crate::addr::{PAGE_SIZE, PhysAddr, PhysRange};
@@ -70,31 +69,49 @@ impl<'a> Memblock<'a> {
         PhysRange::from_size(start.as_u64(), size_of_val(slice) as u64)
     }
 
-    /// Makes the array grow until it has the room that `needs` says. `incoming` is the range that is about to be added:
-    /// it may be free still, and must not become the array.
+    /// Makes the array grow until it has the room that `needs` says; if that cannot be, nothing has changed but perhaps
+    /// the size of arrays. None comes to lie in `avoid`: what is about to be reserved, freed or removed.
     pub(super) fn make_room(
         &mut self,
         array: Array,
-        incoming: PhysRange,
+        avoid: Option<PhysRange>,
         needs: impl Fn(&Regions<'a>) -> usize,
     ) -> Result<(), Error> {
-        loop {
-            let regions = self.array(array);
-            // Counted anew each time: the reserved array gets the new array's own range, too.
-            if regions.has_room(needs(regions)) {
-                return Ok(());
-            }
-            self.double(array, incoming)?;
+        // Counted anew each time: the reserved array gets the new array's own range, too.
+        while self.array(array).is_some_and(|regions| !regions.has_room(needs(regions))) {
+            self.double(array, avoid)?;
+        }
+        Ok(())
+    }
+
+    /// Room for [`free_but_own`](Self::free_but_own).
+    pub(super) fn make_room_to_free(&mut self, range: PhysRange) -> Result<(), Error> {
+        let own = self.own_arrays().filter(|own| own.overlaps(range)).count();
+        self.make_room(Array::Reserved, Some(range), |regions| regions.nr_cuts(range) + own)
+    }
+
+    /// Makes a range free, except where the arrays are (I3). There is room.
+    pub(super) fn free_but_own(&mut self, range: PhysRange) {
+        self.reserved.remove_range(range);
+        let own = [self.memory.own, self.reserved.own, self.physmem.as_ref().and_then(|p| p.own)];
+        for own in own.into_iter().flatten().filter(|own| own.overlaps(range)) {
+            self.reserved.add(own, None, Flags::empty());
         }
     }
 
     /// (Linux: `memblock_double_array`.)
-    fn double(&mut self, array: Array, incoming: PhysRange) -> Result<(), Error> {
+    fn double(&mut self, array: Array, avoid: Option<PhysRange>) -> Result<(), Error> {
         let machine = self.machine.ok_or(Error::Full)?;
-        let old_max = self.array(array).max();
+        let Some(regions) = self.array(array) else { return Ok(()) };
+        let old_max = regions.max();
         let new_max = (old_max * 2).max(4);
-        let size = (new_max * size_of::<Region>()).next_multiple_of(PAGE_SIZE) as u64;
-        let Some(place) = self.find_array(array, size, incoming) else {
+        let size = (new_max * size_of::<Region>()) as u64;
+        if array != Array::Reserved {
+            // For the new array, and for a cut where an old one is freed. First, because this can fail.
+            let needs = 1 + usize::from(regions.own.is_some());
+            self.make_room(Array::Reserved, avoid, |_| needs)?;
+        }
+        let Some(place) = self.find_array(size, avoid) else {
             log::error!(
                 "memblock: Failed to double {} array from {old_max} to {new_max} entries !",
                 array.name()
@@ -102,44 +119,37 @@ impl<'a> Memblock<'a> {
             return Err(Error::Full);
         };
         if self.debug == Debug::On {
-            let (start, last) = (place.start(), place.end() - 1);
+            let (start, last) = (place.start(), place.start() + size - 1);
             log::info!("memblock: {} is doubled to {new_max} at [{start:#018x}-{last:#018x}]", array.name());
-        }
-        if array == Array::Memory {
-            // Before it is used, because this can fail.
-            self.add_range(Array::Reserved, place, None, Flags::empty())?;
         }
         let first = machine.phys_to_virt(PhysAddr::new(place.start())).cast::<Region>();
         for i in 0..new_max {
             // SAFETY: I2: `place` was free and below the limit, so it is mapped and nobody's; it is page-aligned and
-            // holds `new_max` regions. It is reserved above, or below before anything else is allocated.
+            // holds `new_max` regions. It is reserved below, before anything else is allocated.
             unsafe { first.add(i).write(Region::EMPTY) };
         }
         // SAFETY: as above, and all regions are initialised.
         let slots = unsafe { slice::from_raw_parts_mut(first, new_max) };
-        let regions = self.array(array);
+        let Some(regions) = self.array(array) else { return Ok(()) };
         regions.move_to(slots);
-        let old = regions.own.replace(place);
-        if array == Array::Reserved {
-            self.add_range(Array::Reserved, place, None, Flags::empty())?;
+        // There is room now for both: a doubled reserved array was full before, and has as much again.
+        if let Some(old) = regions.own.replace(place) {
+            self.trace("memblock_phys_free", old, Location::caller());
+            self.reserved.remove_range(old);
         }
-        if let Some(old) = old
-            && self.remove_range(Array::Reserved, old).is_err()
-        {
-            log::warn!("memblock: the old {} array {old} stays reserved", array.name());
-        }
+        self.trace("memblock_reserve", place, Location::caller());
+        self.reserved.add(place, None, Flags::empty());
         Ok(())
     }
 
-    /// A place for an array: only the reserved one must stay clear of `incoming`, as that is what is being reserved.
-    fn find_array(&self, array: Array, size: u64, incoming: PhysRange) -> Option<PhysRange> {
-        let request = Request::new(size).align(PAGE_SIZE as u64);
-        let any = Filter { node: None, ..self.filter_for(None) };
-        match array {
-            Array::Memory => self.find_with(&request, any),
-            Array::Reserved => self
-                .find_with(&request.from(incoming.end()), any)
-                .or_else(|| self.find_with(&request.below(incoming.start()), any)),
+    /// A place of whole pages for an array, above `avoid` if that can be, else below.
+    fn find_array(&self, size: u64, avoid: Option<PhysRange>) -> Option<PhysRange> {
+        let pages = Request::pages(size.div_ceil(PAGE_SIZE as u64)).below(self.limit);
+        match avoid {
+            None => self.find(&pages),
+            Some(avoid) => self
+                .find(&pages.from(avoid.end()))
+                .or_else(|| self.find(&pages.below(avoid.start().min(self.limit)))),
         }
     }
 }

@@ -1,6 +1,7 @@
-//! The early allocator: all memory, and what of it is reserved, as two sorted arrays of ranges.
+//! The early allocator: all memory, and what of it is reserved, as sorted arrays of ranges.
 //!
 //! ```text
+//! physmem   |=======================|====================|   what the firmware called memory, for those who ask
 //! memory    |=====node 0=====|      |=======node 1=======|
 //! reserved     |kernel|                              |arr|
 //! free      |==|      |======|      |================|        memory less reserved; taken from the top
@@ -13,6 +14,7 @@
 //! - I1: each array is sorted, disjoint and merged where node and flags agree (see `regions.rs`).
 //! - I2: memory in `memory` and not in `reserved` below the limit is nobody's, and mapped by `machine` for `'a` if there
 //!   is one. Whoever called [`Memblock::allow_resize`] promised this for each later change too.
+//! - I3: memory that an array takes of itself stays reserved as long as the array is there.
 //!
 //! # Not here
 //! Which ranges are memory ([`e820`]) and on which node ([`numa`](crate::numa)).
@@ -21,6 +23,7 @@ mod alloc;
 mod dump;
 mod grow;
 mod iter;
+mod limit;
 #[cfg(test)]
 #[allow(unsafe_code)]
 mod model;
@@ -67,12 +70,15 @@ pub enum Error {
     NotMapped,
 }
 
-/// One of the two arrays.
+/// One of the arrays.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Array {
     Memory,
     Reserved,
+    Physmem,
 }
+
+const NR_ARRAYS: usize = 3;
 
 /// Whether operations are logged (`memblock=debug`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -91,6 +97,7 @@ pub enum Debug {
 pub struct Memblock<'a> {
     memory: Regions<'a>,
     reserved: Regions<'a>,
+    physmem: Option<Regions<'a>>,
     machine: Option<Machine>,
     direction: Direction,
     limit: u64,
@@ -105,6 +112,7 @@ impl<'a> Memblock<'a> {
         Self {
             memory: Regions::new(memory),
             reserved: Regions::new(reserved),
+            physmem: None,
             machine: None,
             direction: Direction::TopDown,
             limit: PHYS_LIMIT,
@@ -155,6 +163,22 @@ impl<'a> Memblock<'a> {
         self.add_range(Array::Memory, range, Some(node), flags)
     }
 
+    /// Keeps what [`add_physmem`](Self::add_physmem) adds from now on, first in these slots (Linux: 4).
+    pub fn keep_physmem(&mut self, slots: &'a mut [Region]) {
+        self.physmem = Some(Regions::new(slots));
+    }
+
+    /// Notes memory that the machine has, whether it will be used or not (Linux: `memblock_physmem_add`). No limit and
+    /// no removal changes it. Forgotten unless it is [kept](Self::keep_physmem).
+    ///
+    /// # Errors
+    /// [`Error::Full`]; nothing is added then.
+    #[track_caller]
+    pub fn add_physmem(&mut self, range: PhysRange) -> Result<(), Error> {
+        self.trace("memblock_physmem_add", range, Location::caller());
+        self.add_range(Array::Physmem, range, None, Flags::empty())
+    }
+
     /// Adds the usable memory of a sanitised firmware map, reserves what EFI set apart, drops parts of pages (Linux:
     /// `e820__memblock_setup`).
     ///
@@ -180,7 +204,9 @@ impl<'a> Memblock<'a> {
     #[track_caller]
     pub fn remove(&mut self, range: PhysRange) -> Result<(), Error> {
         self.trace("memblock_remove", range, Location::caller());
-        self.remove_range(Array::Memory, range)
+        self.make_room(Array::Memory, Some(range), |regions| regions.nr_cuts(range))?;
+        self.memory.remove_range(range);
+        Ok(())
     }
 
     /// Reserves a range, memory or not (Linux: `memblock_reserve`).
@@ -193,14 +219,17 @@ impl<'a> Memblock<'a> {
         self.add_range(Array::Reserved, range, None, Flags::empty())
     }
 
-    /// Makes a range free again, also one that no allocation returned (Linux: `memblock_phys_free`).
+    /// Makes a range free again, also one that no allocation returned (Linux: `memblock_phys_free`). What the arrays sit
+    /// in stays reserved.
     ///
     /// # Errors
     /// [`Error::Full`] when a region would have to be cut in two; nothing is freed then.
     #[track_caller]
     pub fn free(&mut self, range: PhysRange) -> Result<(), Error> {
         self.trace("memblock_phys_free", range, Location::caller());
-        self.remove_range(Array::Reserved, range)
+        self.make_room_to_free(range)?;
+        self.free_but_own(range);
+        Ok(())
     }
 
     /// Sets the node of the memory in `range`, or of none for `None` (Linux: `memblock_set_node`).
@@ -219,7 +248,8 @@ impl<'a> Memblock<'a> {
         self.change(Array::Reserved, range, |r| r.node = node)
     }
 
-    /// Sets flags on the memory in `range` (Linux: `memblock_mark_hotplug`, `_mirror`, `_nomap`).
+    /// Sets flags on the memory in `range` (Linux: `memblock_mark_hotplug`, `_mirror`, `_nomap`). Once there is mirrored
+    /// memory, allocations prefer it: mark it only if that is wanted (Linux: with `kernelcore=mirror`).
     ///
     /// # Errors
     /// [`Error::Full`] when a region would have to be cut; nothing changes then.
@@ -237,68 +267,23 @@ impl<'a> Memblock<'a> {
         self.change(Array::Memory, range, |r| r.flags -= flags)
     }
 
-    /// Shrinks each region of memory to multiples of `align`, a power of two (Linux: `memblock_trim_memory`).
-    pub fn trim_memory(&mut self, align: u64) {
-        self.memory.trim(align);
-    }
-
-    /// Keeps the first `limit` bytes of memory, and drops memory and reservations above the address where they end
-    /// (Linux: `memblock_enforce_memory_limit`). Nothing happens when there is less.
-    ///
-    /// # Errors
-    /// [`Error::Full`] when a region would have to be cut.
-    pub fn enforce_memory_limit(&mut self, limit_bytes: u64) -> Result<(), Error> {
-        let mut left = limit_bytes;
-        let cut = self.memory.as_slice().iter().find_map(|r| {
-            let at = (left <= r.range.len_bytes()).then(|| r.range.start() + left);
-            left = left.saturating_sub(r.range.len_bytes());
-            at
-        });
-        let Some(above) = cut.filter(|_| limit_bytes > 0).and_then(|at| PhysRange::new(at, PHYS_LIMIT))
-        else {
-            return Ok(());
-        };
-        self.remove_range(Array::Memory, above)?;
-        self.remove_range(Array::Reserved, above)
-    }
-
-    /// Keeps only the memory and reservations inside `range`, and memory that is not mapped anyway (Linux:
-    /// `memblock_cap_memory_range`). An empty range changes nothing.
-    ///
-    /// # Errors
-    /// [`Error::Full`] when a region would have to be cut.
-    pub fn cap_memory_range(&mut self, range: PhysRange) -> Result<(), Error> {
-        if range.is_empty() {
-            return Ok(());
-        }
-        let outside = [PhysRange::new(0, range.start()), PhysRange::new(range.end(), PHYS_LIMIT)];
-        for part in outside.into_iter().flatten() {
-            while let Some(mapped) = self.first_mapped_in(part) {
-                self.remove_range(Array::Memory, mapped)?;
-            }
-            self.remove_range(Array::Reserved, part)?;
-        }
-        Ok(())
-    }
-
-    fn first_mapped_in(&self, range: PhysRange) -> Option<PhysRange> {
-        let mapped = self.memory.as_slice().iter().filter(|r| !r.flags.contains(Flags::NOMAP));
-        mapped.filter_map(|r| r.range.intersect(range)).next()
-    }
-
     /// Panics when an invariant does not hold.
     pub fn validate(&self) {
         self.memory.validate();
         self.reserved.validate();
+        if let Some(physmem) = &self.physmem {
+            physmem.validate();
+        }
         for own in self.own_arrays() {
-            assert!(self.is_region_reserved(own), "an array in memory that is free");
+            assert!(self.reserved.covers(own), "I3: an array in memory that is free");
         }
     }
 
-    fn array(&mut self, array: Array) -> &mut Regions<'a> {
+    fn array(&mut self, array: Array) -> Option<&mut Regions<'a>> {
         match array {
-            Array::Memory => &mut self.memory,
-            Array::Reserved => &mut self.reserved,
+            Array::Memory => Some(&mut self.memory),
+            Array::Reserved => Some(&mut self.reserved),
+            Array::Physmem => self.physmem.as_mut(),
         }
     }
 
@@ -309,20 +294,20 @@ impl<'a> Memblock<'a> {
         node: Option<NodeId>,
         flags: Flags,
     ) -> Result<(), Error> {
-        self.make_room(array, range, |regions| regions.nr_gaps(range))?;
-        self.array(array).add(range, node, flags);
-        Ok(())
-    }
-
-    fn remove_range(&mut self, array: Array, range: PhysRange) -> Result<(), Error> {
-        self.make_room(array, range, |regions| regions.nr_cuts(range))?;
-        self.array(array).remove_range(range);
+        // Memory that is added may be memory already; only what is to be reserved must not become an array.
+        let avoid = Some(range).filter(|_| array == Array::Reserved);
+        self.make_room(array, avoid, |regions| regions.nr_gaps(range))?;
+        if let Some(regions) = self.array(array) {
+            regions.add(range, node, flags);
+        }
         Ok(())
     }
 
     fn change(&mut self, array: Array, range: PhysRange, f: impl FnMut(&mut Region)) -> Result<(), Error> {
-        self.make_room(array, range, |regions| regions.nr_cuts(range))?;
-        self.array(array).change(range, f);
+        self.make_room(array, None, |regions| regions.nr_cuts(range))?;
+        if let Some(regions) = self.array(array) {
+            regions.change(range, f);
+        }
         Ok(())
     }
 }

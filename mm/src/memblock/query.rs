@@ -1,8 +1,12 @@
-//! Questions about memory and reservations; none changes anything.
+//! Questions about memory and reservations; and how memblock ends.
 
-use super::{Flags, Memblock, Region};
+use core::panic::Location;
+
+use super::regions::Regions;
+use super::{Direction, Flags, Memblock, NR_ARRAYS, Region};
 use crate::addr::PhysRange;
 use crate::id::NodeId;
+use crate::pfn::{Pfn, PfnRange};
 
 impl Memblock<'_> {
     /// Whether `addr` is memory (Linux: `memblock_is_memory`). O(log n), as all look-ups.
@@ -22,7 +26,7 @@ impl Memblock<'_> {
 
     /// Whether all of `range` lies in one region of memory (Linux: `memblock_is_region_memory`).
     pub fn is_region_memory(&self, range: PhysRange) -> bool {
-        self.memory.search(range.start()).is_some_and(|r| r.range.end() >= range.end())
+        self.memory.covers(range)
     }
 
     /// Whether a byte of `range` is reserved (Linux: `memblock_is_region_reserved`).
@@ -40,6 +44,28 @@ impl Memblock<'_> {
         self.memory.search(addr)?.node
     }
 
+    /// The frames of the region of memory that the first byte of frame `pfn` is in, rounded down at both ends, and the
+    /// region's node (Linux: `memblock_search_pfn_nid`).
+    pub fn search_pfn(&self, pfn: Pfn) -> Option<(PfnRange, Option<NodeId>)> {
+        let Region { range, node, .. } = *self.memory.search(pfn.byte())?;
+        Some((PfnRange::new(Pfn::down(range.start()), Pfn::down(range.end())), node))
+    }
+
+    /// Whether some memory was marked as mirrored, so that allocations prefer it (Linux: `memblock_has_mirror`).
+    pub fn has_mirror(&self) -> bool {
+        self.has_mirror
+    }
+
+    /// Below which address allocations end (Linux: `memblock_get_current_limit`).
+    pub fn current_limit(&self) -> u64 {
+        self.limit
+    }
+
+    /// From where allocations are taken (Linux: `memblock_bottom_up`).
+    pub fn direction(&self) -> Direction {
+        self.direction
+    }
+
     /// The regions of memory, ascending.
     pub fn memory(&self) -> &[Region] {
         self.memory.as_slice()
@@ -48,6 +74,12 @@ impl Memblock<'_> {
     /// The reserved regions, ascending.
     pub fn reserved(&self) -> &[Region] {
         self.reserved.as_slice()
+    }
+
+    /// What the firmware called memory, ascending, whatever limits made of it since; empty unless
+    /// [`keep_physmem`](Self::keep_physmem) asked for it (Linux: `physmem`).
+    pub fn physmem(&self) -> &[Region] {
+        self.physmem.as_ref().map_or(&[], Regions::as_slice)
     }
 
     /// Bytes of memory, less than Linux's `memblock_phys_mem_size` by what [`trim_memory`](Self::trim_memory) cut off.
@@ -70,9 +102,24 @@ impl Memblock<'_> {
         self.memory().last().map_or(0, |r| r.range.end())
     }
 
-    /// Where arrays sit that were allocated from memblock itself: to be freed after the hand-over (Linux:
-    /// `memblock_discard`).
+    /// Where arrays sit that were allocated from memblock itself. They are reserved.
     pub fn own_arrays(&self) -> impl Iterator<Item = PhysRange> {
-        [self.memory.own, self.reserved.own].into_iter().flatten()
+        let physmem = self.physmem.as_ref().and_then(|p| p.own);
+        [self.memory.own, self.reserved.own, physmem].into_iter().flatten()
+    }
+
+    /// Ends memblock, and returns where its arrays were, as far as that is memory: reserved still, but nobody's (Linux:
+    /// `memblock_discard`). The caller is to hand them over.
+    #[track_caller]
+    pub fn discard(self) -> impl Iterator<Item = PhysRange> {
+        let caller = Location::caller();
+        let is_memory =
+            |range| self.memory_in(range).map(|r| r.range.len_bytes()).sum::<u64>() == range.len_bytes();
+        let mut ranges = [None; NR_ARRAYS];
+        for (slot, range) in ranges.iter_mut().zip(self.own_arrays().filter(|&r| is_memory(r))) {
+            self.trace("memblock_free_late", range, caller);
+            *slot = Some(range);
+        }
+        ranges.into_iter().flatten()
     }
 }

@@ -1,5 +1,12 @@
 //! A sorted array of ranges of memory with a node and flags each.
 //!
+//! ```text
+//! before        |==a==|        |==b==|                      add: a and b keep node and flags, gaps are filled,
+//! add       |-------------------------------|               and what touches and agrees is merged
+//! after     |new|==a==|  new   |==b==|  new |
+//! ```
+//! Every change finds what it touches by binary search and moves the regions behind once.
+//!
 //! # Invariants
 //! - I1: the first `cnt` slots are in use: sorted, disjoint, not empty.
 //! - I2: two that touch differ in node or flags; else they would have been merged.
@@ -12,13 +19,13 @@ bitflags::bitflags! {
     /// What is special about a range of memory. Bits are Linux's.
     #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
     pub struct Flags: u32 {
-        /// Can be unplugged.
+        /// Can be unplugged (Linux: `memblock_is_hotpluggable`).
         const HOTPLUG = 0x1;
-        /// Mirrored by the hardware.
+        /// Mirrored by the hardware (Linux: `memblock_is_mirror`).
         const MIRROR = 0x2;
-        /// Not in the direct map.
+        /// Not in the direct map (Linux: `memblock_is_nomap`).
         const NOMAP = 0x4;
-        /// Found and managed by a driver.
+        /// Found and managed by a driver (Linux: `memblock_is_driver_managed`).
         const DRIVER_MANAGED = 0x8;
     }
 }
@@ -44,6 +51,13 @@ impl Region {
         node: None,
         flags: Flags::empty(),
     };
+
+    /// What both cover, if they touch and agree in node and flags.
+    fn joined_with(&self, next: &Self) -> Option<PhysRange> {
+        let agree = self.node == next.node && self.flags == next.flags;
+        (agree && self.range.end() == next.range.start())
+            .then(|| PhysRange::new(self.range.start(), next.range.end()))?
+    }
 }
 
 /// The array. Whoever inserts makes sure of the room first: see [`Regions::has_room`].
@@ -110,11 +124,9 @@ impl<'a> Regions<'a> {
         !range.is_empty() && !self.touched_by(range).is_empty()
     }
 
-    fn insert(&mut self, at: usize, region: Region) {
-        self.slots.copy_within(at..self.cnt, at + 1);
-        self.slots[at] = region;
-        self.cnt += 1;
-        self.total_bytes += region.range.len_bytes();
+    /// Whether one region has all of `range`.
+    pub(super) fn covers(&self, range: PhysRange) -> bool {
+        self.search(range.start()).is_some_and(|r| r.range.end() >= range.end())
     }
 
     fn remove(&mut self, at: core::ops::Range<usize>) {
@@ -123,45 +135,47 @@ impl<'a> Regions<'a> {
         self.cnt -= at.len();
     }
 
-    /// The parts of `range` that no region covers, each with the index at which it belongs.
-    fn gaps(&self, range: PhysRange) -> impl Iterator<Item = (usize, PhysRange)> + '_ {
-        let touched = self.touched_by(range);
-        let ends = touched.clone().map(|i| self.slots[i].range);
-        let starts = core::iter::once(range.start()).chain(ends.clone().map(PhysRange::end));
-        let stops = ends.map(PhysRange::start).chain(core::iter::once(range.end()));
-        starts.zip(stops).enumerate().filter_map(move |(n, (start, end))| {
-            Some((touched.start + n, PhysRange::new(start, end).filter(|r| !r.is_empty())?))
-        })
-    }
-
-    /// How many regions [`add`](Self::add) would insert.
+    /// How many regions [`add`](Self::add) would insert: the parts of `range` that no region covers.
     pub(super) fn nr_gaps(&self, range: PhysRange) -> usize {
-        if range.is_empty() { 0 } else { self.gaps(range).count() }
+        let mut covered_to = range.start();
+        let mut gaps = 0;
+        for region in &self.slots[self.touched_by(range)] {
+            gaps += usize::from(covered_to < region.range.start());
+            covered_to = region.range.end();
+        }
+        gaps + usize::from(covered_to < range.end())
     }
 
-    /// Covers what is not covered of `range`; what is keeps its node and flags (Linux: `memblock_add_range`).
+    /// Covers what is not covered of `range`; what is keeps its node and flags (Linux: `memblock_add_range`). Moves each
+    /// region once, however many gaps there are.
     pub(super) fn add(&mut self, range: PhysRange, node: Option<NodeId>, flags: Flags) {
-        if range.is_empty() {
+        let nr_new = self.nr_gaps(range);
+        if nr_new == 0 {
             return;
         }
-        let mut left = range;
-        let mut first = None;
-        let mut last = 0;
-        // One gap at a time, because inserting moves the indices; the rest starts behind the gap that was filled.
-        loop {
-            let next = self.gaps(left).next();
-            let Some((at, gap)) = next else { break };
-            self.insert(at, Region { range: gap, node, flags });
-            first.get_or_insert(at);
-            last = at;
-            match PhysRange::new(gap.end(), range.end()).filter(|r| !r.is_empty()) {
-                Some(rest) => left = rest,
-                None => break,
+        let touched = self.touched_by(range);
+        self.slots.copy_within(touched.end..self.cnt, touched.end + nr_new);
+        self.cnt += nr_new;
+        // From the top: regions move up by the gaps below them, and each gap goes where they made room.
+        let mut slot = touched.end + nr_new;
+        let mut uncovered_to = range.end();
+        let mut fill = |slots: &mut [Region], slot: &mut usize, start: u64, end: u64| {
+            if let Some(gap) = PhysRange::new(start, end).filter(|gap| !gap.is_empty()) {
+                *slot -= 1;
+                slots[*slot] = Region { range: gap, node, flags };
+                self.total_bytes += gap.len_bytes();
             }
+        };
+        for i in touched.clone().rev() {
+            let region = self.slots[i];
+            fill(self.slots, &mut slot, region.range.end(), uncovered_to);
+            slot -= 1;
+            self.slots[slot] = region;
+            uncovered_to = region.range.start();
         }
-        if let Some(first) = first {
-            self.merge(first..last + 1);
-        }
+        fill(self.slots, &mut slot, range.start(), uncovered_to);
+        debug_assert_eq!(slot, touched.start);
+        self.merge(touched.start..touched.end + nr_new);
     }
 
     /// How many regions [`isolate`](Self::isolate) would insert.
@@ -182,15 +196,13 @@ impl<'a> Regions<'a> {
 
     fn cut(&mut self, addr: u64) {
         let at = self.first_ending_above(addr);
-        let Some(&region) = self.as_slice().get(at) else { return };
+        let Some(&region) = self.as_slice().get(at).filter(|r| r.range.start() < addr) else { return };
         let parts = (PhysRange::new(region.range.start(), addr), PhysRange::new(addr, region.range.end()));
-        if let (Some(below), Some(above)) = parts
-            && !below.is_empty()
-        {
-            self.slots[at].range = above;
-            self.total_bytes -= below.len_bytes();
-            self.insert(at, Region { range: below, ..region });
-        }
+        let (Some(below), Some(above)) = parts else { return };
+        self.slots.copy_within(at..self.cnt, at + 1);
+        self.cnt += 1;
+        self.slots[at].range = below;
+        self.slots[at + 1].range = above;
     }
 
     /// Takes `range` out (Linux: `memblock_remove_range`).
@@ -206,41 +218,51 @@ impl<'a> Regions<'a> {
         self.merge(inside);
     }
 
-    /// Merges the regions `at` with each other and their neighbours, where I2 asks for it.
+    /// Merges the regions `at` with each other and their neighbours, where I2 asks for it. Moves each region once.
     fn merge(&mut self, at: core::ops::Range<usize>) {
-        let mut i = at.start.saturating_sub(1);
-        let mut end = (at.end + 1).min(self.cnt);
-        while i + 1 < end {
-            let (this, next) = (self.slots[i], self.slots[i + 1]);
-            let same = this.node == next.node && this.flags == next.flags;
-            match PhysRange::new(this.range.start(), next.range.end()) {
-                Some(both) if same && this.range.end() == next.range.start() => {
-                    self.slots[i].range = both;
-                    self.slots.copy_within(i + 2..self.cnt, i + 1);
-                    self.cnt -= 1;
-                    end -= 1;
+        let start = at.start.saturating_sub(1);
+        let end = (at.end + 1).min(self.cnt);
+        let mut kept = start;
+        for i in start + 1..end {
+            let (this, next) = (self.slots[kept], self.slots[i]);
+            match this.joined_with(&next) {
+                Some(both) => self.slots[kept].range = both,
+                None => {
+                    kept += 1;
+                    self.slots[kept] = next;
                 }
-                _ => i += 1,
             }
         }
+        if kept + 1 < end {
+            self.slots.copy_within(end..self.cnt, kept + 1);
+            self.cnt -= end - (kept + 1);
+        }
+    }
+
+    /// Keeps the regions of which `keep` says so; what touches then is merged.
+    pub(super) fn retain(&mut self, mut keep: impl FnMut(&Region) -> bool) {
+        let mut kept = 0;
+        for i in 0..self.cnt {
+            let region = self.slots[i];
+            if keep(&region) {
+                self.slots[kept] = region;
+                kept += 1;
+            } else {
+                self.total_bytes -= region.range.len_bytes();
+            }
+        }
+        self.cnt = kept;
+        self.merge(0..kept);
     }
 
     /// Shrinks each region to whole multiples of `align` (Linux: `memblock_trim_memory`).
     pub(super) fn trim(&mut self, align: u64) {
-        let mut i = 0;
-        while i < self.cnt {
-            let range = self.slots[i].range;
-            let end = align_down(range.end(), align);
-            match align_up(range.start(), align)
-                .and_then(|s| PhysRange::new(s, end))
-                .filter(|r| !r.is_empty())
-            {
-                Some(whole) => {
-                    self.trimmed_bytes += range.len_bytes() - whole.len_bytes();
-                    self.slots[i].range = whole;
-                    i += 1;
-                }
-                None => self.remove(i..i + 1),
+        let whole = |r: PhysRange| PhysRange::new(align_up(r.start(), align)?, align_down(r.end(), align));
+        self.retain(|region| whole(region.range).is_some_and(|r| !r.is_empty()));
+        for region in &mut self.slots[..self.cnt] {
+            if let Some(shrunk) = whole(region.range) {
+                self.trimmed_bytes += region.range.len_bytes() - shrunk.len_bytes();
+                region.range = shrunk;
             }
         }
     }
