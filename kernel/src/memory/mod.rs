@@ -229,7 +229,7 @@ pub fn init(
     }
     let iomem = iomem::tree(&firmware, &mut memblock)?;
     memblock.free(firmware.storage)?;
-    let pages = page_allocator(&mut memblock, &numa, cpus, &mut kernel_map, &options)?;
+    let pages = page_allocator(memblock, &numa, cpus, &mut kernel_map, &options)?;
     let states = NodeStates::new(&numa, pages.nodes(), cpus.online);
     let sysctl = limits(pages, &numa, cpus.online, options.huge_pages);
     kernel_map::share_vmalloc_space(&mut kernel_map.tree, pages)?;
@@ -287,7 +287,7 @@ fn leave_loader(
 
 /// Nodes, sections and zones, and the page allocator with all free memory in it.
 fn page_allocator(
-    memblock: &mut Memblock<'static>,
+    mut memblock: Memblock<'static>,
     numa: &Numa<'static>,
     cpus: topology::Cpus,
     kernel_map: &mut kernel_map::KernelMap,
@@ -296,7 +296,8 @@ fn page_allocator(
     let nr_cpus = cpus.online;
     let mut vmemmap = vmemmap::Populate { tree: &mut kernel_map.tree };
     // SAFETY: memblock's memory is mapped by the direct map, boot has the machine to itself, and `Populate` maps.
-    let nodes = unsafe { mm::init::build(memblock, Machine, numa, nr_cpus, options.movable, &mut vmemmap) }?;
+    let nodes =
+        unsafe { mm::init::build(&mut memblock, Machine, numa, nr_cpus, options.movable, &mut vmemmap) }?;
     if options.zonelists == Zonelists::Logged {
         nodes.log_zonelists();
     }

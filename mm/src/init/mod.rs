@@ -15,7 +15,7 @@ pub mod testing;
 #[cfg(test)]
 mod tests;
 
-pub use hand_over::hand_over;
+pub use hand_over::{free_late, hand_over};
 #[cfg(test)]
 pub(crate) use memmap::holes;
 pub use memmap::struct_pages;

@@ -128,7 +128,7 @@ impl Spec {
                 .expect("memory");
         let allocator = allocator(&mut memblock, sim.machine(), nodes, &self.cpu_nodes);
         // SAFETY: these nodes were built from this memblock, and its free memory is nobody's.
-        let given = unsafe { init::hand_over(&memblock, &allocator) };
+        let given = unsafe { init::hand_over(memblock, &allocator) };
         let mut sysctl = Sysctl::default();
         let machine = TestMachine { allocator, cpu_nodes: self.cpu_nodes.clone(), sysctl, given, sim };
         machine.with_cpus(|cpus| {
@@ -139,7 +139,7 @@ impl Spec {
     }
 }
 
-fn allocator(
+pub(super) fn allocator(
     memblock: &mut Memblock<'_>,
     machine: Machine,
     nodes: Nodes,

@@ -1,6 +1,6 @@
 use std::vec::Vec;
 
-use super::testing::Spec;
+use super::testing::{Spec, allocator};
 use super::*;
 use crate::arch::SimMachine;
 use crate::gfp::MigrateType;
@@ -148,4 +148,47 @@ fn what_cannot_be_set_up_is_an_error() {
         small,
         Error::Node(node::Error::Memblock(_)) | Error::Sparse(sparse::Error::Memblock(_))
     ));
+}
+
+#[test]
+fn memblocks_own_arrays_are_free_after_it_and_unmapped_memory_is_reserved() {
+    let sim = SimMachine::new(128 * MIB);
+    let (mut memory, mut reserved) = ([Region::EMPTY; 4], [Region::EMPTY; 4]);
+    let mut memblock = Memblock::new(&mut memory, &mut reserved);
+    let range = |start, end| PhysRange::new(start, end).unwrap();
+    memblock.add_node(range(MIB, 128 * MIB), NodeId(0), Flags::empty()).unwrap();
+    // SAFETY: the simulated RAM is nobody else's, and lives as long as what is made from it.
+    unsafe { memblock.allow_resize(sim.machine()) };
+    memblock.mark(range(32 * MIB, 33 * MIB), Flags::NOMAP).unwrap();
+    memblock.mark(range(34 * MIB, 35 * MIB), Flags::DRIVER_MANAGED).unwrap();
+    for i in 0..500 {
+        memblock.reserve(range(16 * MIB + i * 0x2000, 16 * MIB + i * 0x2000 + 0x1000)).unwrap();
+    }
+    let arrays: Vec<_> = memblock.own_arrays().collect();
+    assert_eq!(arrays.len(), 2);
+    // SAFETY: as above.
+    let nodes = unsafe {
+        build(&mut memblock, sim.machine(), &OneNode, 1, MovableRequest::NONE, &mut AlreadyPopulated)
+    }
+    .unwrap();
+    let allocator = allocator(&mut memblock, sim.machine(), nodes, &[NodeId(0)]);
+    // SAFETY: these nodes were built from this memblock, and its free memory is nobody's.
+    let given = unsafe { hand_over(memblock, &allocator) };
+    nodes.validate();
+    let flags = |at: u64| nodes.sparse().page(Pfn::down(at)).unwrap().flags();
+    for array in arrays {
+        assert!((array.start()..array.end()).step_by(4096).all(|at| flags(at).is_empty()), "{array} is kept");
+    }
+    for at in [16 * MIB, 32 * MIB, 33 * MIB - 4096, 34 * MIB] {
+        assert_eq!(flags(at), PageFlags::RESERVED, "at {at:#x}");
+    }
+    // What was reserved can follow later: whole pages of it.
+    // SAFETY: reserved at the hand-over, and used by nobody.
+    let late = unsafe { free_late(range(16 * MIB, 16 * MIB + 0x1000), &allocator) };
+    assert_eq!((late, nodes.managed()), (1, given + 1));
+    assert_eq!(flags(16 * MIB), PageFlags::empty());
+    // SAFETY: holds no whole page.
+    assert_eq!(unsafe { free_late(range(16 * MIB + 0x2001, 16 * MIB + 0x3000), &allocator) }, 0);
+    assert_eq!(nodes.populated_zones().map(|z| z.nr_free()).sum::<u64>(), given + 1);
+    nodes.validate();
 }
