@@ -7,6 +7,7 @@
 //! addr  pfn  order  gfp  id  cmdline        the number types; the command line's form
 //! arch  sync  percpu  counters              the seam to the machine, locks, per-CPU data, what is counted
 //!   |
+//! acpi  pci  resource                       ACPI's tables, PCI devices, who uses which addresses
 //! e820 -> memblock -> numa -> sparse        firmware map, early allocator, nodes, sections and vmemmap
 //!                               |
 //!                  page  zone  node         struct Page, zones, watermarks, zonelists
@@ -24,6 +25,8 @@
 #[cfg(not(target_os = "none"))]
 extern crate std;
 
+#[deny(unsafe_code)]
+pub mod acpi;
 pub mod addr;
 pub mod arch;
 pub mod areas;

@@ -15,10 +15,8 @@
 //! # Not here
 //! Finding the tables (the kernel does), the nodes' own data.
 
-pub mod acpi;
 mod blocks;
 mod emulation;
-pub mod madt;
 mod mask;
 mod options;
 mod parse;
@@ -28,7 +26,7 @@ pub mod srat;
 #[allow(unsafe_code)]
 mod tests;
 
-pub use madt::{ApicMode, Madt};
+pub use crate::acpi::madt::{self, ApicMode, Madt};
 pub use mask::NodeMask;
 pub use options::{Fake, Malformed, Mode, Options};
 pub use slit::{Distances, LOCAL_DISTANCE, REMOTE_DISTANCE, Slit};

@@ -2,14 +2,14 @@
 //! memory, then distances. Nodes are numbered by the first mention of their domains in that order.
 
 use super::Tables;
-use super::acpi::TableError;
 use super::blocks::{Block, Blocks};
 use super::emulation::Emulated;
-use super::madt::ApicMode;
 use super::mask::NodeMask;
 use super::options::Fake;
 use super::slit::{self, Distances, Slit, default_distance};
 use super::srat::{Affinity, MEMORY, MemoryFlags, Srat};
+use crate::acpi::ApicMode;
+use crate::acpi::TableError;
 use crate::addr::PhysRange;
 use crate::id::{MAX_NUMNODES, NodeId};
 use crate::memblock::{self, Flags, Memblock, OnNode};

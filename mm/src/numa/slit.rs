@@ -1,7 +1,7 @@
 //! Distances between nodes, and the SLIT that gives those between proximity domains.
 
-use super::acpi::{Table, TableError, u64_at};
 use super::options::Fake;
+use crate::acpi::table::{Table, TableError, u64_at};
 use crate::id::NodeId;
 
 /// Distance of a node to itself.

@@ -1,6 +1,6 @@
 //! The SRAT: which memory and CPUs belong to which proximity domain.
 
-use super::acpi::{Entry, Table, TableError};
+use crate::acpi::table::{Entry, Table, TableError};
 
 const FIXED_BYTES: usize = 48;
 const CPU: u8 = 0;

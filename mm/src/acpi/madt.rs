@@ -1,10 +1,14 @@
-//! The MADT: which CPUs there are.
+//! The MADT: which CPUs there are, and where the interrupt controllers are.
 
-use super::acpi::{Entry, Table, TableError};
+use super::table::{Entry, Table, TableError, u32_at};
 use crate::memblock::{Memblock, OnNode};
 
 const FIXED_BYTES: usize = 44;
 const LOCAL_APIC: u8 = 0;
+const IO_APIC: u8 = 1;
+const LOCAL_APIC_ADDRESS: u8 = 5;
+/// As many as Linux takes; looking for an address twice stays cheap whatever the table says.
+const MAX_IO_APICS: usize = 128;
 const LOCAL_X2APIC: u8 = 9;
 const ENABLED: u32 = 1;
 const ONLINE_CAPABLE: u32 = 2;
@@ -49,6 +53,15 @@ impl ApicMode {
     }
 }
 
+/// A controller of device interrupts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct IoApic {
+    /// Where its registers are in physical memory.
+    pub address: u32,
+    /// The first of the machine's interrupt numbers that are its.
+    pub first_interrupt: u32,
+}
+
 /// A MADT.
 #[derive(Clone, Copy, Debug)]
 pub struct Madt<'t>(Table<'t>);
@@ -62,9 +75,29 @@ impl<'t> Madt<'t> {
         Table::new(bytes, *b"APIC").map(Self)
     }
 
-    /// The physical address of the local APICs.
-    pub fn local_apic_address(&self) -> Option<u32> {
-        super::acpi::u32_at(self.0.bytes(), 36)
+    /// The physical address of the local APICs: the table's, unless entries name another; then the last one's (Linux:
+    /// `acpi_parse_lapic_addr_ovr`).
+    pub fn local_apic_address(&self) -> Option<u64> {
+        const ADDRESS: usize = 36;
+        let named = self.entries().filter(|e| e.kind == LOCAL_APIC_ADDRESS);
+        let last = named.filter_map(|e| e.exactly(12).and_then(|()| e.u64(4)).ok()).last();
+        last.or_else(|| u32_at(self.0.bytes(), ADDRESS).map(u64::from))
+    }
+
+    /// The I/O APICs, in the table's order (Linux: `mp_register_ioapic`); those without an address, or with that of
+    /// another before them, are left out, and so are those after the 128th.
+    pub fn io_apics(&self) -> impl Iterator<Item = IoApic> + 't {
+        let found = self.entries().filter_map(|e| io_apic(&e)).take(MAX_IO_APICS);
+        let earlier = found.clone();
+        found.enumerate().filter_map(move |(i, found)| {
+            let again = earlier.clone().take(i).any(|other| other.address == found.address);
+            (!again).then_some(found)
+        })
+    }
+
+    /// The entries before one that is broken.
+    fn entries(&self) -> impl Iterator<Item = Entry<'t>> + Clone + use<'t> {
+        self.0.entries(FIXED_BYTES).map_while(Result::ok)
     }
 
     /// The CPUs, in the table's order (Linux: `acpi_parse_lapic`, `acpi_parse_x2apic`).
@@ -101,6 +134,14 @@ impl<'t> Madt<'t> {
         }
         Some(&list[..nr])
     }
+}
+
+fn io_apic(entry: &Entry<'_>) -> Option<IoApic> {
+    if entry.kind != IO_APIC || entry.at_least(12).is_err() {
+        return None;
+    }
+    let address = entry.u32(4).ok().filter(|&address| address != 0)?;
+    Some(IoApic { address, first_interrupt: entry.u32(8).ok()? })
 }
 
 fn cpu(entry: &Entry<'_>, revision: u8) -> Result<Option<Cpu>, TableError> {

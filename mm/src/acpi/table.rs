@@ -1,4 +1,4 @@
-//! Reading ACPI tables out of bytes: the header, and the entries of the tables that are lists.
+//! A table's header, and the entries of the tables that are lists.
 //!
 //! # Invariants
 //! - I1: the bytes of a [`Table`] are as many as its header says, and their sum is 0.
@@ -75,6 +75,11 @@ impl<'t> Table<'t> {
         self.bytes[8]
     }
 
+    /// What follows the header.
+    pub fn body(&self) -> &'t [u8] {
+        &self.bytes[HEADER_BYTES..]
+    }
+
     /// All of its bytes, the header included.
     pub fn bytes(&self) -> &'t [u8] {
         self.bytes
@@ -100,12 +105,12 @@ pub struct Entry<'t> {
 
 impl Entry<'_> {
     /// Checks that the entry has the size of its kind, or is longer.
-    pub(super) fn at_least(&self, size_bytes: usize) -> Result<(), TableError> {
+    pub(crate) fn at_least(&self, size_bytes: usize) -> Result<(), TableError> {
         if self.bytes.len() >= size_bytes { Ok(()) } else { Err(self.wrong()) }
     }
 
     /// Checks that the entry has exactly the size of its kind.
-    pub(super) fn exactly(&self, size_bytes: usize) -> Result<(), TableError> {
+    pub(crate) fn exactly(&self, size_bytes: usize) -> Result<(), TableError> {
         if self.bytes.len() == size_bytes { Ok(()) } else { Err(self.wrong()) }
     }
 
@@ -113,15 +118,15 @@ impl Entry<'_> {
         TableError::EntryLength { kind: self.kind, length: self.bytes.len() as u8 }
     }
 
-    pub(super) fn u8(&self, at: usize) -> Result<u8, TableError> {
+    pub(crate) fn u8(&self, at: usize) -> Result<u8, TableError> {
         self.bytes.get(at).copied().ok_or(self.wrong())
     }
 
-    pub(super) fn u32(&self, at: usize) -> Result<u32, TableError> {
+    pub(crate) fn u32(&self, at: usize) -> Result<u32, TableError> {
         u32_at(self.bytes, at).ok_or(self.wrong())
     }
 
-    pub(super) fn u64(&self, at: usize) -> Result<u64, TableError> {
+    pub(crate) fn u64(&self, at: usize) -> Result<u64, TableError> {
         u64_at(self.bytes, at).ok_or(self.wrong())
     }
 }
@@ -156,10 +161,14 @@ impl<'t> Iterator for Entries<'t> {
     }
 }
 
-pub(super) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+pub(crate) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    bytes.get(at..)?.first_chunk().map(|b| u16::from_le_bytes(*b))
+}
+
+pub(crate) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..)?.first_chunk().map(|b| u32::from_le_bytes(*b))
 }
 
-pub(super) fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+pub(crate) fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
     bytes.get(at..)?.first_chunk().map(|b| u64::from_le_bytes(*b))
 }

@@ -1,0 +1,28 @@
+//! What ACPI's tables say: readers of bytes that nothing vouches for.
+//!
+//! ```text
+//! bytes -> Table -> Madt, Hpet, Mcfg, Fadt ...      fixed fields, lists of entries
+//!            └─ DSDT, SSDT -> aml -> Namespace      devices with their static data; methods are not run
+//!                                        └─ resources    `_CRS`: which addresses a device decodes
+//! ```
+//!
+//! # Invariants
+//! - I1: no input panics, loops or nests without bound; work is linear in the size of the tables, but for sorting the
+//!   devices' names.
+//!
+//! # Not here
+//! Finding the tables in memory (the kernel does). SRAT and SLIT: [`crate::numa`].
+
+pub mod aml;
+mod fixed;
+pub mod madt;
+pub mod namespace;
+pub mod resources;
+pub mod table;
+#[cfg(test)]
+mod tests;
+
+pub use fixed::{Fadt, Hpet, Mcfg, McfgRegion};
+pub use madt::{ApicMode, IoApic, Madt};
+pub use namespace::{Device, DeviceId, Namespace};
+pub use table::{Table, TableError};
