@@ -1,6 +1,6 @@
 //! The resources that are known before any device: the firmware's map and the kernel image.
 
-use super::{Error, Id, Tree};
+use super::{Error, Id, Name, Tree};
 use crate::addr::{PhysRange, align_up};
 use crate::e820::{Entry, Kind, Map};
 
@@ -29,16 +29,28 @@ impl Tree<'_> {
     /// # Errors
     /// [`Error::Full`].
     pub fn add_firmware_map(&mut self, map: &Map<'_>) -> Result<(), Error> {
-        self.add_entries(map, early)
+        for entry in map.entries().iter().filter(|e| early(e)) {
+            match self.insert(entry.range, entry.kind.iomem_name()) {
+                Err(Error::Full) => return Err(Error::Full),
+                Ok(_) | Err(Error::Outside | Error::Conflict(_)) => {}
+            }
+        }
+        Ok(())
     }
 
-    /// Adds the rest of the map, into which devices' windows may reach, and the gaps between the end of memory and the
-    /// next round address, where devices must not be placed (Linux: `e820__reserve_resources_late`).
+    /// Adds the rest of the map, around devices' windows where it reaches into them, and the gaps between the end of
+    /// memory and the next round address, where devices must not be placed (Linux: `e820__reserve_resources_late`).
     ///
     /// # Errors
     /// [`Error::Full`].
     pub fn add_firmware_map_late(&mut self, map: &Map<'_>) -> Result<(), Error> {
-        self.add_entries(map, |e| !early(e))?;
+        // What was refused in the first round is an entry of this one.
+        for entry in map.entries() {
+            let name = Name::Text(entry.kind.iomem_name());
+            if !(early(entry) && self.has(entry.range, name)) {
+                self.done_or_report(entry.range, name, |tree| tree.insert_expanded(entry.range, name))?;
+            }
+        }
         for range in map.usable() {
             let end = align_up(range.end(), ram_alignment(range.end()));
             let all = self.range(Id::ROOT).end();
@@ -50,30 +62,44 @@ impl Tree<'_> {
         Ok(())
     }
 
-    fn add_entries(&mut self, map: &Map<'_>, wanted: impl Fn(&Entry) -> bool) -> Result<(), Error> {
-        for entry in map.entries().iter().filter(|e| wanted(e)) {
-            self.insert_or_report(entry.range, entry.kind.iomem_name())?;
+    /// Whether there is a resource of this range and name.
+    fn has(&self, range: PhysRange, name: Name) -> bool {
+        let mut at = Id::ROOT;
+        while let Some(inner) = self.children(at).find(|&c| self.holds(c, range)) {
+            if self.range(inner) == range && self.name(inner) == name {
+                return true;
+            }
+            at = inner;
         }
-        Ok(())
+        false
     }
 
-    fn insert_or_report(&mut self, range: PhysRange, name: &'static str) -> Result<(), Error> {
-        match self.insert(range, name) {
-            Ok(_) => Ok(()),
-            Err(Error::Full) => Err(Error::Full),
-            Err(Error::Outside) => {
-                log::warn!("resource: {name} {range} is out of reach");
-                Ok(())
-            }
+    /// Inserts; a resource that finds no place is reported and left out.
+    pub(super) fn insert_or_report(
+        &mut self,
+        range: PhysRange,
+        name: impl Into<Name>,
+    ) -> Result<Option<Id>, Error> {
+        let name = name.into();
+        self.done_or_report(range, name, |tree| tree.insert(range, name))
+    }
+
+    fn done_or_report(
+        &mut self,
+        range: PhysRange,
+        name: Name,
+        add: impl FnOnce(&mut Self) -> Result<Id, Error>,
+    ) -> Result<Option<Id>, Error> {
+        match add(self) {
+            Ok(id) => return Ok(Some(id)),
+            Err(Error::Full) => return Err(Error::Full),
+            Err(Error::Outside) => log::warn!("resource: {name} {range} is out of reach"),
             Err(Error::Conflict(other)) => {
-                log::warn!(
-                    "resource: {name} {range} conflicts with {} {}",
-                    self.name(other),
-                    self.range(other)
-                );
-                Ok(())
+                let (other, at) = (self.name(other), self.range(other));
+                log::warn!("resource: {name} {range} conflicts with {other} {at}");
             }
         }
+        Ok(None)
     }
 }
 

@@ -6,23 +6,31 @@
 //! ```
 //!
 //! # Invariants
-//! - I1: the first `nr` slots are in use, slot 0 is the root; links lead to slots in use.
+//! - I1: slot 0 is the root; links lead to slots in use. The slots past the first `nr` were never used; those released
+//!   are linked from `released`.
 //! - I2: the children of a resource are ascending, disjoint, not empty, and inside it. A child may fill its parent.
 //! - I3: every slot in use is reached from the root once.
 //!
 //! # Not here
-//! What the resources are of: devices' windows come from ACPI and PCI.
+//! Whose the resources are: [`crate::acpi`] and [`crate::pci`] find devices.
 
+mod change;
+mod devices;
 mod firmware;
+mod name;
+mod rom;
 mod show;
 #[cfg(test)]
 mod tests;
 
+pub use devices::{Claim, Claims, Window, Windows};
+pub use name::{Name, PciAddress, PciBus};
+pub use rom::{ROMS, Rom};
 pub use show::{Item, Iter};
 
 use crate::addr::PhysRange;
 
-/// A resource in a tree.
+/// A resource in a tree, good until it is released.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Id(u32);
 
@@ -39,8 +47,7 @@ impl Id {
 #[derive(Clone, Copy, Debug)]
 pub struct Slot {
     range: PhysRange,
-    /// Resources are never removed, so a name that is made at run time can be leaked.
-    name: &'static str,
+    name: Name,
     parent: Option<Id>,
     child: Option<Id>,
     sibling: Option<Id>,
@@ -50,7 +57,7 @@ impl Slot {
     /// A filler for storage that is handed to [`Tree::new`].
     pub const EMPTY: Self = Self {
         range: crate::memblock::Region::EMPTY.range,
-        name: "",
+        name: Name::Text(""),
         parent: None,
         child: None,
         sibling: None,
@@ -73,13 +80,16 @@ pub enum Error {
 pub struct Tree<'a> {
     slots: &'a mut [Slot],
     nr: usize,
+    /// Linked by `sibling`.
+    released: Option<Id>,
+    nr_released: usize,
 }
 
 impl<'a> Tree<'a> {
     /// A tree with nothing in it; `all` is what the CPU can address. `None` when there is not even a slot for the root.
     pub fn new(slots: &'a mut [Slot], all: PhysRange) -> Option<Self> {
-        *slots.first_mut()? = Slot { range: all, name: "PCI mem", ..Slot::EMPTY };
-        Some(Self { slots, nr: 1 })
+        *slots.first_mut()? = Slot { range: all, name: Name::Text("PCI mem"), ..Slot::EMPTY };
+        Some(Self { slots, nr: 1, released: None, nr_released: 0 })
     }
 
     /// The range of a resource.
@@ -88,7 +98,7 @@ impl<'a> Tree<'a> {
     }
 
     /// The name of a resource.
-    pub fn name(&self, id: Id) -> &'static str {
+    pub fn name(&self, id: Id) -> Name {
         self.slots[id.index()].name
     }
 
@@ -97,8 +107,18 @@ impl<'a> Tree<'a> {
         self.slots[id.index()].parent
     }
 
-    fn children(&self, id: Id) -> impl Iterator<Item = Id> + '_ {
+    /// What lies directly inside it, ascending.
+    pub fn children(&self, id: Id) -> impl Iterator<Item = Id> + '_ {
         core::iter::successors(self.slots[id.index()].child, |c| self.slots[c.index()].sibling)
+    }
+
+    /// The smallest resource that holds all of `range` (Linux: a walk like `find_next_iomem_res`). O(children) a level.
+    pub fn find(&self, range: PhysRange) -> Id {
+        let mut at = Id::ROOT;
+        while let Some(inner) = self.children(at).find(|&c| self.holds(c, range)) {
+            at = inner;
+        }
+        at
     }
 
     /// The first child of `parent` that shares a byte with `range`.
@@ -106,136 +126,29 @@ impl<'a> Tree<'a> {
         self.children(parent).find(|&c| self.range(c).overlaps(range))
     }
 
-    /// Adds a child to `parent` (Linux: `request_resource`). O(children).
-    ///
-    /// # Errors
-    /// [`Error::Outside`] of the parent, [`Error::Conflict`] with another child, [`Error::Full`].
-    pub fn request(&mut self, parent: Id, range: PhysRange, name: &'static str) -> Result<Id, Error> {
-        self.check_inside(parent, range)?;
-        if let Some(other) = self.conflict(parent, range) {
-            return Err(Error::Conflict(other));
-        }
-        let before = self.children(parent).take_while(|&c| self.range(c).end() <= range.start()).last();
-        let id = self.make(range, name, parent)?;
-        self.slots[id.index()].sibling = match before {
-            Some(b) => self.slots[b.index()].sibling.replace(id),
-            None => self.slots[parent.index()].child.replace(id),
-        };
-        Ok(id)
-    }
-
-    /// Adds a resource where it belongs: inside the smallest that holds it, around those that it holds (Linux:
-    /// `insert_resource`). One of the same range as another goes around it.
-    ///
-    /// # Errors
-    /// [`Error::Conflict`] with one that it would cut, [`Error::Outside`], [`Error::Full`].
-    pub fn insert(&mut self, range: PhysRange, name: &'static str) -> Result<Id, Error> {
-        let mut parent = Id::ROOT;
-        loop {
-            match self.request(parent, range, name) {
-                Err(Error::Conflict(first)) if self.holds(first, range) && self.range(first) != range => {
-                    parent = first;
-                }
-                Err(Error::Conflict(first)) => return self.insert_around(parent, first, range, name),
-                done => return done,
-            }
-        }
-    }
-
     fn holds(&self, id: Id, range: PhysRange) -> bool {
         self.range(id).start() <= range.start() && range.end() <= self.range(id).end()
     }
 
-    /// Adds a resource as the parent of those children of `parent`, from `first` on, that it overlaps.
-    fn insert_around(
-        &mut self,
-        parent: Id,
-        first: Id,
-        range: PhysRange,
-        name: &'static str,
-    ) -> Result<Id, Error> {
-        let inside = |tree: &Self, c: Id| {
-            let r = tree.range(c);
-            range.start() <= r.start() && r.end() <= range.end()
-        };
-        let overlapping = || {
-            core::iter::successors(Some(first), |c| self.slots[c.index()].sibling)
-                .take_while(|&c| self.range(c).overlaps(range))
-        };
-        if let Some(cut) = overlapping().find(|&c| !inside(self, c)) {
-            return Err(Error::Conflict(cut));
-        }
-        let last = overlapping().last().unwrap_or(first);
-        let before = self.children(parent).take_while(|&c| c != first).last();
-        let id = self.make(range, name, parent)?;
-        self.slots[id.index()].child = Some(first);
-        self.slots[id.index()].sibling = self.slots[last.index()].sibling.take();
-        match before {
-            Some(b) => self.slots[b.index()].sibling = Some(id),
-            None => self.slots[parent.index()].child = Some(id),
-        }
-        let mut next = Some(first);
-        while let Some(child) = next {
-            self.slots[child.index()].parent = Some(id);
-            next = self.slots[child.index()].sibling;
-        }
-        Ok(id)
-    }
-
-    /// Takes what nobody has of a range, in as many pieces as that needs (Linux: `reserve_region_with_split` on the
-    /// root).
-    ///
-    /// # Errors
-    /// [`Error::Outside`], [`Error::Full`]; pieces that were taken stay.
-    pub fn reserve_with_split(&mut self, range: PhysRange, name: &'static str) -> Result<(), Error> {
-        let mut left = range;
-        loop {
-            let (piece, rest) = match self.conflict(Id::ROOT, left) {
-                None => (Some(left), None),
-                Some(other) => {
-                    let other = self.range(other);
-                    (
-                        PhysRange::new(left.start(), other.start()),
-                        PhysRange::new(other.end().min(left.end()), left.end()),
-                    )
-                }
-            };
-            if let Some(piece) = piece.filter(|p| !p.is_empty()) {
-                self.request(Id::ROOT, piece, name)?;
-            }
-            match rest.filter(|r| !r.is_empty()) {
-                Some(rest) => left = rest,
-                None => return Ok(()),
-            }
-        }
-    }
-
-    fn check_inside(&self, parent: Id, range: PhysRange) -> Result<(), Error> {
-        if range.is_empty() || !self.holds(parent, range) { Err(Error::Outside) } else { Ok(()) }
-    }
-
-    fn make(&mut self, range: PhysRange, name: &'static str, parent: Id) -> Result<Id, Error> {
-        let id = Id(self.nr as u32);
-        *self.slots.get_mut(self.nr).ok_or(Error::Full)? =
-            Slot { range, name, parent: Some(parent), ..Slot::EMPTY };
-        self.nr += 1;
-        Ok(id)
-    }
-
     /// Panics when an invariant does not hold.
     pub fn validate(&self) {
-        let mut reached = 1;
-        for (i, slot) in self.slots[..self.nr].iter().enumerate() {
+        let mut reached = 0;
+        for id in core::iter::once(Id::ROOT).chain(self.iter().map(|item| item.id)) {
+            let slot = &self.slots[id.index()];
+            assert!(id.index() < self.nr, "I1: {slot:?}");
             let mut from = slot.range.start();
-            for child in self.children(Id(i as u32)) {
+            for child in self.children(id) {
                 let range = self.range(child);
                 assert!(!range.is_empty() && range.start() >= from, "I2: {range:?} in {slot:?}");
-                assert_eq!(self.parent(child), Some(Id(i as u32)), "I1");
+                assert_eq!(self.parent(child), Some(id), "I1");
                 from = range.end();
-                reached += 1;
             }
             assert!(from <= slot.range.end(), "I2: {slot:?}");
+            reached += 1;
+            assert!(reached <= self.nr, "I3: a circle");
         }
-        assert_eq!(reached, self.nr, "I3");
+        let released = core::iter::successors(self.released, |id| self.slots[id.index()].sibling);
+        assert_eq!(released.count(), self.nr_released, "I1");
+        assert_eq!(reached + self.nr_released, self.nr, "I3");
     }
 }

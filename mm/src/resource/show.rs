@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use super::{Id, Tree};
+use super::{Id, Name, Tree};
 use crate::addr::PhysRange;
 
 /// Deeper levels are shown as deep as this (Linux: `MAX_IORES_LEVEL`).
@@ -16,7 +16,7 @@ pub struct Item {
     /// Its range.
     pub range: PhysRange,
     /// Its name.
-    pub name: &'static str,
+    pub name: Name,
     /// How many resources are around it, but for the root.
     pub level: usize,
 }
