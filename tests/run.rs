@@ -124,6 +124,9 @@ fn trials() -> Vec<Trial> {
             run.prints("IOAPIC[0]: apic_id 0, version 32, address 0xfec00000, GSI 0-23")?;
             run.prints("ACPI: HPET id: 0x8086a201 base: 0xfed00000")?;
             run.prints("hpet0: 3 comparators, 64-bit 100.000000 MHz counter")?;
+            for device in DEVICES {
+                run.prints(device)?;
+            }
             Ok(())
         }));
     }
@@ -140,6 +143,17 @@ fn available_gib() -> u64 {
     let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
     line.and_then(|kib| kib.trim().strip_suffix(" kB")?.parse::<u64>().ok()).map_or(0, |kib| kib >> 20)
 }
+/// Lines of `/proc/iomem` on each of QEMU's `pc`, as Linux shows them; the graphics adapter is placed by the firmware.
+const DEVICES: [&str; 8] = [
+    "\n000a0000-000bffff : PCI Bus 0000:00\n",
+    "000f0000-000fffff : System ROM\n",
+    "-febfffff : PCI Bus 0000:00\n  ",
+    " : 0000:00:02.0\n",
+    "\nfec00000-fec003ff : IOAPIC 0\n",
+    "\nfed00000-fed003ff : HPET 0\n  fed00000-fed003ff : PNP0103:00\n",
+    "\nfee00000-fee00fff : Local APIC\n",
+    "ffffffff : PCI Bus 0000:00\n",
+];
 
 fn bad_usage() -> Result<(), Failed> {
     for (line, why) in [

@@ -51,6 +51,8 @@ pub mod numa;
 pub mod order;
 pub mod page;
 pub mod page_alloc;
+#[deny(unsafe_code)]
+pub mod pci;
 pub mod pcp;
 pub mod percpu;
 pub mod pfn;

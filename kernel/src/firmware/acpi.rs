@@ -1,6 +1,6 @@
 //! ACPI's tables, found by signature and checked: root pointer, then XSDT or RSDT, then the tables they list.
 //!
-//! What the tables say is read elsewhere (`mm::numa` for SRAT, SLIT and MADT).
+//! What the tables say is read elsewhere (`mm::acpi`, `mm::numa`).
 //!
 //! The tables are in the firmware's memory, which is mapped in another way at each stage of boot: whoever wants a table
 //! hands in a [`Mapper`]. Under the boot loader's page tables all is mapped ([`Tables::find`]).
@@ -14,6 +14,7 @@ use core::fmt;
 use core::ops::Deref;
 
 use mm::PhysAddr;
+use mm::acpi::Fadt;
 use mm::arch::layout::DIRECT_MAP;
 
 use spin::Once;
@@ -146,6 +147,38 @@ impl Tables {
         self.get(signature, &self.loader)
     }
 
+    /// The AML of the DSDT, then of the SSDTs, under the boot loader's page tables.
+    pub fn definition_blocks(&self) -> impl Iterator<Item = &'static [u8]> {
+        let dsdt = self.fadt().and_then(|fadt| self.fixed(fadt.dsdt)).and_then(|at| table(at, &self.loader));
+        let listed = self.listed().filter(|&at| self.has_signature(at, b"SSDT"));
+        let ssdts = listed.filter_map(|at| table(at, &self.loader));
+        dsdt.into_iter().chain(ssdts).map(|table| &table[HEADER..])
+    }
+
+    /// What the loader maps of the listed tables.
+    fn listed(&self) -> impl Iterator<Item = PhysAddr> + use<> {
+        let root = table(self.root, &self.loader).unwrap_or(&[0; HEADER]);
+        self.addresses(root)
+    }
+
+    fn has_signature(&self, at: PhysAddr, signature: &[u8; 4]) -> bool {
+        self.loader.map(at, HEADER).is_some_and(|header| header.starts_with(signature))
+    }
+
+    fn fadt(&self) -> Option<Fadt> {
+        match Fadt::new(self.find(b"FACP")?) {
+            Ok(fadt) => Some(fadt),
+            Err(error) => {
+                log::warn!("ACPI: FADT: {error}");
+                None
+            }
+        }
+    }
+
+    fn fixed(&self, address: u64) -> Option<PhysAddr> {
+        PhysAddr::try_new(address).ok().filter(|at| !at.is_null())
+    }
+
     /// The same at any time, mapped by `mapper`.
     pub fn get<M: Mapper>(&self, signature: &[u8; 4], mapper: &M) -> Option<M::Bytes> {
         let root = table(self.root, mapper)?;
@@ -164,26 +197,37 @@ impl Tables {
     }
 
     fn log(&self) {
-        let Some(root) = table(self.root, &self.loader) else { return };
-        core::iter::once(self.root).chain(self.addresses(root)).for_each(|at| {
-            let Some(header) = self.loader.map(at, HEADER).map(Header) else { return };
-            let (name, length) = (header.text(0..4), header.length());
-            // The FACS has a signature and a length only.
-            if header.0.starts_with(b"FACS") {
-                log::info!("ACPI: {name} {:#018x} {length:06x}", at.as_u64());
-                return;
+        for at in core::iter::once(self.root).chain(self.listed()) {
+            self.log_table(at);
+            // The tables that are found through this one follow it.
+            if self.has_signature(at, b"FACP") {
+                let fadt = self.fadt();
+                fadt.into_iter()
+                    .flat_map(|fadt| [fadt.dsdt, fadt.facs])
+                    .filter_map(|address| self.fixed(address))
+                    .for_each(|at| self.log_table(at));
             }
-            log::info!(
-                "ACPI: {name} {:#018x} {length:06x} (v{:02} {} {} {:08X} {} {:08X})",
-                at.as_u64(),
-                header.0[8],
-                header.text(10..16),
-                header.text(16..24),
-                header.number(24),
-                header.text(28..32),
-                header.number(32)
-            );
-        });
+        }
+    }
+
+    fn log_table(&self, at: PhysAddr) {
+        let Some(header) = self.loader.map(at, HEADER).map(Header) else { return };
+        let (name, length) = (header.text(0..4), header.length());
+        // The FACS has a signature and a length only.
+        if header.0.starts_with(b"FACS") {
+            log::info!("ACPI: {name} {:#018x} {length:06x}", at.as_u64());
+            return;
+        }
+        log::info!(
+            "ACPI: {name} {:#018x} {length:06x} (v{:02} {} {} {:08X} {} {:08X})",
+            at.as_u64(),
+            header.0[8],
+            header.text(10..16),
+            header.text(16..24),
+            header.number(24),
+            header.text(28..32),
+            header.number(32)
+        );
     }
 }
 

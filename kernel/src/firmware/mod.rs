@@ -3,4 +3,5 @@
 pub mod acpi;
 pub mod boot;
 pub mod fw_cfg;
+pub mod pci;
 pub mod translate;

@@ -6,7 +6,7 @@ use core::ops::Range;
 use core::sync::atomic::{AtomicU8, Ordering};
 
 use mm::PhysAddr;
-use mm::numa::acpi::Table;
+use mm::acpi::Table;
 use mm::pgtable::{CacheMode, Prot};
 use spin::Once;
 

@@ -223,11 +223,12 @@ pub fn init(
     let numa = topology::numa(tables, cpus, options.numa, &mut memblock, &firmware)?;
     let largest = if features.gib_pages { PageSize::Size1G } else { PageSize::Size2M };
     let mut kernel_map = kernel_map::build(&mut memblock, largest)?;
+    let claims = iomem::claims(tables, &firmware, &mut memblock)?;
     leave_loader(boot, &mut memblock, &kernel_map)?;
     if let Some(tables) = tables {
         chipset::init(tables);
     }
-    let iomem = iomem::tree(&firmware, &mut memblock)?;
+    let iomem = iomem::tree(&firmware, claims, features.phys_bits, &mut memblock)?;
     memblock.free(firmware.storage)?;
     let pages = page_allocator(memblock, &numa, cpus, &mut kernel_map, &options)?;
     let states = NodeStates::new(&numa, pages.nodes(), cpus.online);
