@@ -84,6 +84,37 @@ fn trials() -> Vec<Trial> {
         run.prints("Malformed early option 'kernelcore'")?;
         run.prints("Malformed early option 'movablecore'")
     });
+    add("the_command_lines_memory_map_is_the_one_that_counts", || {
+        let map = "memmap=exactmap,639K@0,127M@1M memmap=64K#130M memmap=16M!4G mem=oops memmap=1M$";
+        let run = strata(&format!("--memory 1G --timeout 240 -- '{map} dump=iomem poweroff'"))?.ends(0)?;
+        run.prints("Malformed early option 'mem'")?;
+        run.prints("Malformed early option 'memmap'")?;
+        run.prints("user-defined physical RAM map:")?;
+        run.prints("user: [mem 0x0000000000100000-0x0000000007ffffff] usable")?;
+        run.prints("user: [mem 0x0000000100000000-0x0000000100ffffff] persistent (type 12)")?;
+        run.prints("last_pfn = 0x8000 max_arch_pfn = 0x400000000")?;
+        run.prints("0009fc00-0009ffff : RAM buffer\n")?;
+        run.prints("00100000-07ffffff : System RAM\n")?;
+        run.prints("08200000-0820ffff : ACPI Tables\n")?;
+        run.prints("100000000-100ffffff : Persistent Memory (legacy)\n")
+    });
+    add("the_kernel_boots_when_the_command_line_takes_its_own_memory_away", || {
+        let run = strata("--firmware uefi --timeout 240 -- 'mem=64M dump=iomem poweroff'")?.ends(0)?;
+        run.prints("e820: remove [mem 0x04000000-0xfffffffffffffffe] usable")?;
+        run.prints(".text .data .bss are not marked as E820_TYPE_RAM!")?;
+        run.prints("00900000-03ffffff : System RAM")
+    });
+    add("memory_that_only_the_command_line_knows_of_is_looked_at_first", || {
+        let run = strata("--memory 512M --timeout 240 -- 'memmap=6G@0 memmap=1G@64T poweroff'")?.ends(0)?;
+        run.prints("user: [mem 0x0000000000100000-0x000000001ffdffff] usable")?;
+        run.prints("e820: no memory at [mem 0x20000000-")?;
+        run.prints("e820: no memory at [mem 0x400000000000-0x40003fffffff]")
+    });
+    add("a_memory_map_with_too_little_memory_ends_the_run_and_says_so", || {
+        strata("--timeout 240 -- mem=4K poweroff")?
+            .ends(1)?
+            .prints("Memory cannot be set up: too little memory")
+    });
     add("boot_spends_on_a_page_at_most_half_of_linuxs_instructions", || {
         for machine in ["--memory 512M", "--memory 4G"] {
             let run = strata(&format!("{machine} --icount --timeout 240 -- poweroff"))?.ends(0)?;

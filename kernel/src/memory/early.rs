@@ -21,7 +21,7 @@ use mm::cmdline::Cmdline;
 use mm::e820::{self, Entry, Kind, Map};
 use mm::memblock::{self, Memblock, OnNode, Region};
 
-use super::Error;
+use super::{Error, probe};
 use crate::firmware::boot::Boot;
 use crate::image;
 
@@ -62,6 +62,7 @@ pub(super) fn firmware_map(boot: &Boot, cmdline: &Cmdline<'_>) -> Result<Firmwar
     map.print_bios_map();
     map.apply_cmdline(cmdline)?;
     map.add_kernel(image::frames())?;
+    probe::remove_missing(&mut map, boot)?;
     map.trim_bios_range()?;
     map.log_ends();
     Ok(FirmwareMap { map, storage })

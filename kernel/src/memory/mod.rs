@@ -3,6 +3,7 @@
 //! ```text
 //! options      what the command line says about memory
 //! early        firmware's map -> e820 -> memblock
+//! probe        whether there is memory where the command line says so
 //! topology     CPUs and nodes, from ACPI's tables
 //! kernel_map   page tables of our own; the boot loader's memory given back
 //! vmemmap      memory behind the struct pages
@@ -37,6 +38,7 @@ pub mod ioremap;
 mod kernel_map;
 pub mod mmio;
 mod options;
+mod probe;
 pub mod space;
 pub mod stack;
 pub mod sysctl;

@@ -106,6 +106,17 @@ impl Map<'_> {
         self.sanitise()
     }
 
+    /// The first range at or above `from` that is usable here but lies in none of the ranges `firmware`, in any order: what
+    /// only the command line calls usable. The map need not be sorted.
+    pub fn next_usable_outside(
+        &self,
+        from: u64,
+        firmware: impl Iterator<Item = PhysRange> + Clone,
+    ) -> Option<PhysRange> {
+        let above = self.usable().filter_map(|range| PhysRange::new(range.start().max(from), range.end()));
+        above.filter_map(|range| first_outside(range, firmware.clone())).min_by_key(|range| range.start())
+    }
+
     /// A copy in storage of its own, as large as [`copy_slots`](Self::copy_slots) says at least.
     ///
     /// # Errors
@@ -120,6 +131,17 @@ impl Map<'_> {
     pub fn copy_slots(&self) -> usize {
         3 * self.nr
     }
+}
+
+/// The first part of `range` that lies in none of `others`.
+fn first_outside(range: PhysRange, others: impl Iterator<Item = PhysRange> + Clone) -> Option<PhysRange> {
+    let mut start = range.start();
+    while let Some(other) = others.clone().find(|other| other.contains(start)) {
+        start = other.end();
+    }
+    let next = others.map(|other| other.start()).filter(|&other| other > start).min();
+    let end = next.map_or(range.end(), |next| next.min(range.end()));
+    PhysRange::new(start, end).filter(|part| !part.is_empty())
 }
 
 #[cfg(test)]

@@ -222,6 +222,22 @@ fn a_copy_holds_the_same_entries() {
     assert_eq!(map.copied_to(&mut []).unwrap_err(), Error::Full);
 }
 
+#[test]
+fn what_only_the_user_calls_usable_is_found_piece_by_piece() {
+    let range = |(s, e)| PhysRange::new(s, e).unwrap();
+    let firmware = [(50, 60), (0, 20), (15, 25), (60, 70)].map(range);
+    let mut storage = vec![Entry::EMPTY; 30];
+    let mut map = Map::new(&mut storage);
+    for (start, size, kind) in [(90, 10, Kind::RAM), (5, 60, Kind::RAM), (70, 10, Kind::RESERVED)] {
+        map.add(start, size, kind).unwrap();
+    }
+    let next = |from| map.next_usable_outside(from, firmware.iter().copied());
+    assert_eq!(next(0), Some(range((25, 50))));
+    assert_eq!(next(30), Some(range((30, 50))));
+    assert_eq!(next(50), Some(range((90, 100))));
+    assert_eq!(next(100), None);
+}
+
 /// The kind of a byte by definition: each entry that covers it is a kind of its own, changed one by one.
 fn naive(raw: &[(u64, u64, u32)], changes: &[Change], byte: u64) -> Option<u32> {
     let covers = |start: u64, size: u64| start <= byte && byte - start < size;
