@@ -46,6 +46,12 @@ impl<'i> Input<'i> {
         u64::from_le_bytes(self.array())
     }
 
+    /// A text: its length in a byte, then it.
+    pub(crate) fn text(&mut self) -> String {
+        let len = usize::from(self.u8());
+        String::from_utf8_lossy(self.bytes(len)).into_owned()
+    }
+
     /// A range of a firmware's map as the BIOS call returns it: start, size, type.
     pub(crate) fn e820_entry(&mut self) -> (u64, u64, u32) {
         (self.u64(), self.u64(), self.u32())

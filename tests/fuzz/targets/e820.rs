@@ -67,6 +67,7 @@ fn agrees_with_the_rule(map: &Map<'_>, raw: &[Raw]) {
             let range = PhysRange::from_size(start, size).filter(|range| !range.is_empty())?;
             Some(Entry { range, kind: Kind::from_raw(kind) })
         })
+        .filter(|entry| entry.kind != Kind::NONE)
         .collect();
     let bounds: Vec<u64> = good.iter().flat_map(|e| [e.range.start(), e.range.end()]).collect();
     for &at in &bounds {

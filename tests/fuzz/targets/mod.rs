@@ -4,6 +4,7 @@ mod amount;
 mod cmdline;
 mod e820;
 mod madt;
+mod memmap;
 mod numa;
 mod setting;
 mod slit;
@@ -28,6 +29,7 @@ pub const TARGETS: &[Target] = &[
     target("cmdline", cmdline::run),
     target("e820", e820::run),
     target("madt", madt::run),
+    target("memmap", memmap::run),
     target("numa", numa::run),
     target("setting", setting::run),
     target("slit", slit::run),

@@ -1,11 +1,12 @@
 //! Nodes from a whole machine: memory map, SRAT, SLIT and MADT as they stand behind each other.
 //!
-//! Input: a byte of flags, the boot CPU's APIC id, the number of map entries, the entries (20 bytes each), the tables.
+//! Input: a byte of flags, the boot CPU's APIC id, the number of map entries, with the flag for it a value of `numa=` (its
+//! length, then text), the entries (20 bytes each), the tables.
 
 use mm::e820::{Entry, Kind, Map};
 use mm::memblock::{Direction, Memblock};
 use mm::numa::srat::Affinity;
-use mm::numa::{ApicMode, LOCAL_DISTANCE, Madt, Mode, Numa, Srat, Tables};
+use mm::numa::{ApicMode, LOCAL_DISTANCE, Madt, Mode, Numa, Options, Srat, Tables};
 use mm::{CpuId, NodeId, Pfn, PhysRange};
 
 use crate::input::Input;
@@ -13,16 +14,24 @@ use crate::machine::with_memblock;
 use crate::tables::{repaired, split};
 
 const MAX_ENTRIES: usize = 40;
-/// With this much memory free in one piece, nothing may fail: tables of the size of an input need less.
+/// With this much memory free in one piece, nothing may fail: tables of the size of an input need less. Under
+/// `movable_node` the tables themselves can forbid all of it.
 const PLENTY_BYTES: u64 = 32 << 20;
 
 const NUMA_OFF: u8 = 1;
 const X2APIC: u8 = 2;
 const MOVABLE_NODE: u8 = 4;
+const WITH_OPTION: u8 = 8;
 
 pub(super) fn run(bytes: &[u8]) {
     let mut input = Input::new(bytes);
     let (flags, boot_id, nr) = (input.u8(), u32::from(input.u8()), usize::from(input.u8()).min(MAX_ENTRIES));
+    let value = if flags & WITH_OPTION != 0 { input.text() } else { String::new() };
+    let mut options = Options::from(if flags & NUMA_OFF != 0 { Mode::Off } else { Mode::On });
+    let before = options;
+    if options.add(&value).is_err() {
+        assert_eq!(options, before, "{value:?} is malformed and left something behind");
+    }
     let mut storage = vec![Entry::EMPTY; 3 * 2 * (nr + 2)];
     let mut map = Map::new(&mut storage);
     for _ in 0..nr {
@@ -38,7 +47,6 @@ pub(super) fn run(bytes: &[u8]) {
     };
     let (srat, slit, madt) = (find(b"SRAT"), find(b"SLIT"), find(b"APIC"));
     let apic_mode = if flags & X2APIC != 0 { ApicMode::X2Apic } else { ApicMode::XApic };
-    let mode = if flags & NUMA_OFF != 0 { Mode::Off } else { Mode::On };
     let slots = [128, 16, 6, 3][usize::from(flags >> 6)];
     let tables = Tables { srat: srat.as_deref(), slit: slit.as_deref(), apic_mode };
     // The kernel does not get here without memory.
@@ -48,12 +56,19 @@ pub(super) fn run(bytes: &[u8]) {
             memblock.avoid_hotplug();
             memblock.set_direction(Direction::BottomUp);
         }
-        let plenty = memblock.free_ranges(None).any(|range| usable_bytes(range.range) >= PLENTY_BYTES);
+        let plenty = flags & MOVABLE_NODE == 0
+            && memblock.free_ranges(None).any(|range| usable_bytes(range.range) >= PLENTY_BYTES);
         let listed = madt.as_deref().and_then(|bytes| Madt::new(bytes).ok());
         let cpus = listed.and_then(|madt| madt.enabled(boot_id, apic_mode, memblock)).unwrap_or(&[0]);
         let before = (memblock.memory_bytes(), memblock.reserved_bytes());
-        match Numa::init(&tables, mode, cpus, memblock, max_pfn) {
-            Ok(numa) => check(&numa, &tables, cpus, memblock, before),
+        match Numa::init(&tables, options, cpus, memblock, max_pfn) {
+            Ok(numa) => {
+                check(&numa, cpus, memblock, before);
+                distances(&numa, options.fake.is_some());
+                if options.fake.is_none() {
+                    memory_is_where_the_table_says(&numa, &tables, memblock);
+                }
+            }
             Err(error) => assert!(!plenty, "{error:?} with plenty of memory"),
         }
     });
@@ -64,7 +79,7 @@ fn usable_bytes(range: PhysRange) -> u64 {
     range.intersect(low).map_or(0, PhysRange::len_bytes)
 }
 
-fn check(numa: &Numa<'_>, tables: &Tables<'_>, cpus: &[u32], memblock: &Memblock<'_>, before: (u64, u64)) {
+fn check(numa: &Numa<'_>, cpus: &[u32], memblock: &Memblock<'_>, before: (u64, u64)) {
     numa.validate(memblock);
     memblock.validate();
     assert_eq!(memblock.memory_bytes(), before.0, "nodes change no memory");
@@ -81,25 +96,27 @@ fn check(numa: &Numa<'_>, tables: &Tables<'_>, cpus: &[u32], memblock: &Memblock
     }
     assert_eq!(numa.cpu_nodes().len(), cpus.len());
     assert!((0..cpus.len() as u32).all(|cpu| numa.online().contains(numa.node_of_cpu(CpuId(cpu)))));
-    distances(numa);
-    if let Some(srat) = tables.srat.and_then(|bytes| Srat::new(bytes).ok())
-        && numa.domain_of(NodeId::FIRST).is_some()
-    {
-        memory_is_where_the_table_says(numa, &srat, memblock);
-    }
 }
 
-fn distances(numa: &Numa<'_>) {
+/// Emulated nodes on the same physical one are as near to each other as to themselves, and `numa=fake=` may say anything
+/// about two nodes, as in Linux.
+fn distances(numa: &Numa<'_>, emulated: bool) {
     // A table with many domains makes many pairs; the first ones do.
     let nodes = || (0..numa.nr_node_ids().min(24) as u16).chain([u16::MAX]).map(NodeId);
     for (from, to) in nodes().flat_map(|from| nodes().map(move |to| (from, to))) {
         let distance = numa.distance(from, to);
-        assert!((distance == LOCAL_DISTANCE) == (from == to) && distance >= LOCAL_DISTANCE, "{from} to {to}");
+        match distance {
+            LOCAL_DISTANCE => assert!(from == to || emulated, "{from} to {to}"),
+            _ => assert!(from != to && (distance > LOCAL_DISTANCE || emulated), "{from} to {to}: {distance}"),
+        }
     }
 }
 
 /// A range that the table puts into a domain has no memory on another node.
-fn memory_is_where_the_table_says(numa: &Numa<'_>, srat: &Srat<'_>, memblock: &Memblock<'_>) {
+fn memory_is_where_the_table_says(numa: &Numa<'_>, tables: &Tables<'_>, memblock: &Memblock<'_>) {
+    // Without domains no table was used.
+    let Some(_) = numa.domain_of(NodeId::FIRST) else { return };
+    let Some(srat) = tables.srat.and_then(|bytes| Srat::new(bytes).ok()) else { return };
     for affinity in srat.affinities().flatten() {
         let Affinity::Memory { pxm, base, size_bytes, .. } = affinity else { continue };
         let Some(range) = PhysRange::from_size(base, size_bytes) else { continue };
