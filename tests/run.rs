@@ -183,7 +183,7 @@ const DEVICES: [&str; 8] = [
     "\nfec00000-fec003ff : IOAPIC 0\n",
     "\nfed00000-fed003ff : HPET 0\n  fed00000-fed003ff : PNP0103:00\n",
     "\nfee00000-fee00fff : Local APIC\n",
-    "ffffffff : PCI Bus 0000:00\n",
+    "fffffff : PCI Bus 0000:00\n",
 ];
 
 fn bad_usage() -> Result<(), Failed> {
