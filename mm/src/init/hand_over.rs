@@ -26,8 +26,7 @@ pub unsafe fn hand_over(memblock: Memblock<'_>, allocator: &PageAllocator) -> u6
     for region in memblock.reserved() {
         reserve(allocator.nodes().sparse(), region.range);
     }
-    let kept = Flags::NOMAP | Flags::DRIVER_MANAGED;
-    for region in memblock.memory().iter().filter(|r| r.flags.intersects(kept)) {
+    for region in memblock.memory().iter().filter(|r| r.flags.intersects(Flags::NEVER_GIVEN)) {
         reserve(allocator.nodes().sparse(), region.range);
     }
     let mut given = 0;

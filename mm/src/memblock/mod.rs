@@ -116,7 +116,7 @@ impl<'a> Memblock<'a> {
             machine: None,
             direction: Direction::TopDown,
             limit: PHYS_LIMIT,
-            avoid: Flags::NOMAP.union(Flags::DRIVER_MANAGED),
+            avoid: Flags::NEVER_GIVEN,
             has_mirror: false,
             debug: Debug::Off,
         }

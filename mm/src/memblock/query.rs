@@ -108,15 +108,17 @@ impl Memblock<'_> {
         [self.memory.own, self.reserved.own, physmem].into_iter().flatten()
     }
 
-    /// Ends memblock, and returns where its arrays were, as far as that is memory: reserved still, but nobody's (Linux:
+    /// Ends memblock, and returns where its arrays were, as far as that is memory which
+    /// the page allocator is given: reserved still, but nobody's (Linux:
     /// `memblock_discard`). The caller is to hand them over.
     #[track_caller]
     pub fn discard(self) -> impl Iterator<Item = PhysRange> {
         let caller = Location::caller();
-        let is_memory =
-            |range| self.memory_in(range).map(|r| r.range.len_bytes()).sum::<u64>() == range.len_bytes();
+        let mapped = |range| self.memory_in(range).filter(|r| !r.flags.intersects(Flags::NEVER_GIVEN));
+        let is_given =
+            |range: PhysRange| mapped(range).map(|r| r.range.len_bytes()).sum::<u64>() == range.len_bytes();
         let mut ranges = [None; NR_ARRAYS];
-        for (slot, range) in ranges.iter_mut().zip(self.own_arrays().filter(|&r| is_memory(r))) {
+        for (slot, range) in ranges.iter_mut().zip(self.own_arrays().filter(|&r| is_given(r))) {
             self.trace("memblock_free_late", range, caller);
             *slot = Some(range);
         }

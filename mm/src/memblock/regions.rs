@@ -30,6 +30,11 @@ bitflags::bitflags! {
     }
 }
 
+impl Flags {
+    /// Memory with one of these stays out of the page allocator.
+    pub const NEVER_GIVEN: Self = Self::NOMAP.union(Self::DRIVER_MANAGED);
+}
+
 /// A range of memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Region {

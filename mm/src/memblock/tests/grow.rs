@@ -174,6 +174,19 @@ fn all_three_arrays_grow_and_are_given_back_at_the_end() {
 }
 
 #[test]
+fn an_array_in_memory_that_is_not_to_be_mapped_is_not_given_back() {
+    for (flags, given) in [(Flags::HOTPLUG, 1), (Flags::NOMAP, 0), (Flags::DRIVER_MANAGED, 0)] {
+        let sim = SimMachine::new(1 << 20);
+        let mut storage = Storage::new(4);
+        let mut m = storage.growing(&sim);
+        m.add(r(0, 1 << 20)).unwrap();
+        (0..5).for_each(|i| m.reserve(r(16 * i, 16 * i + 8)).unwrap());
+        m.mark(r(0xf_f800, 0x10_0000), flags).unwrap();
+        assert_eq!((m.own_arrays().count(), m.discard().count()), (1, given), "{flags:?}");
+    }
+}
+
+#[test]
 fn growing_is_logged_in_linuxs_words() {
     let sim = SimMachine::new(1 << 20);
     let mut storage = Storage::new(128);
