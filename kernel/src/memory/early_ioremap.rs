@@ -7,6 +7,8 @@
 //! # Invariants
 //! - I1: a slot is taken by one [`EarlyMapping`], or free with none of its pages mapped.
 //!
+//! Boot gives back all that it maps here: what is left at its end is reported ([`report_leaks`]).
+//!
 //! # Not here
 //! Mappings that stay, and those made later: [`ioremap`](super::ioremap).
 
@@ -33,8 +35,8 @@ pub enum Error {
     TooLarge,
     /// All slots are taken.
     NoSlot,
-    /// The kernel's page tables are not in use yet, or boot is over.
-    NotNow,
+    /// The kernel's page tables are not in use yet.
+    TooEarly,
 }
 
 /// Who has taken a slot.
@@ -44,15 +46,7 @@ struct Taken {
     by: &'static Location<'static>,
 }
 
-#[derive(Debug)]
-struct Slots {
-    taken: [Option<Taken>; EARLY_SLOTS],
-    /// Nothing is mapped any more from the end of boot on.
-    closed: bool,
-}
-
-static SLOTS: SpinLock<Slots> =
-    SpinLock::new(Level::Leaf, Slots { taken: [None; EARLY_SLOTS], closed: false });
+static SLOTS: SpinLock<[Option<Taken>; EARLY_SLOTS]> = SpinLock::new(Level::Leaf, [None; EARLY_SLOTS]);
 
 /// Device registers, mapped until this is dropped.
 #[must_use = "it is unmapped when dropped"]
@@ -129,26 +123,26 @@ fn take(pages: PhysRange, by: &'static Location<'static>) -> Result<u8, Error> {
     if pages.len_bytes() > (EARLY_PAGES * PAGE_SIZE) as u64 {
         return Err(Error::TooLarge);
     }
-    let mut slots = SLOTS.lock();
-    if slots.closed || !fixmap::is_live() {
-        return Err(Error::NotNow);
+    if !fixmap::is_live() {
+        return Err(Error::TooEarly);
     }
-    let slot = slots.taken.iter().position(Option::is_none).ok_or(Error::NoSlot)?;
-    slots.taken[slot] = Some(Taken { pages, by });
+    let mut slots = SLOTS.lock();
+    let slot = slots.iter().position(Option::is_none).ok_or(Error::NoSlot)?;
+    slots[slot] = Some(Taken { pages, by });
     Ok(slot as u8)
 }
 
-/// Ends the time of early mappings: those that are left are reported, and stay (Linux: `check_early_ioremap_leak`).
-pub(super) fn close() {
-    let mut slots = SLOTS.lock();
-    slots.closed = true;
-    let taken = slots.taken;
-    drop(slots);
-    let leaks = taken.iter().flatten();
-    if leaks.clone().next().is_some() {
-        log::warn!("Debug warning: early ioremap leak of {} areas detected.", leaks.clone().count());
-        leaks.for_each(|leak| log::warn!("  {} mapped at {}", leak.pages, leak.by));
+/// Reports what is mapped, for the end of boot, when nothing should be (Linux: `check_early_ioremap_leak`). Returns how many
+/// mappings that is.
+pub fn report_leaks() -> usize {
+    // Copied: the log is not written with the lock held.
+    let slots = *SLOTS.lock();
+    let nr_leaks = slots.iter().flatten().count();
+    if nr_leaks > 0 {
+        log::warn!("Debug warning: early ioremap leak of {nr_leaks} areas detected.");
+        slots.iter().flatten().for_each(|leak| log::warn!("  {} mapped at {}", leak.pages, leak.by));
     }
+    nr_leaks
 }
 
 impl EarlyMapping {
@@ -170,7 +164,7 @@ impl Drop for EarlyMapping {
             // SAFETY: whoever used it has borrowed `self`.
             unsafe { Slot::Early { slot: self.slot, page }.clear() };
         }
-        SLOTS.lock().taken[usize::from(self.slot)] = None;
+        SLOTS.lock()[usize::from(self.slot)] = None;
     }
 }
 
@@ -191,7 +185,7 @@ impl fmt::Display for Error {
             Self::BadAddress => "the range reaches past all physical addresses",
             Self::TooLarge => "the range has more pages than a slot",
             Self::NoSlot => "all slots are taken",
-            Self::NotNow => "early mappings are made during boot only",
+            Self::TooEarly => "the kernel's page tables are not in use yet",
         })
     }
 }

@@ -258,7 +258,7 @@ pub fn init(
         current: SpinLock::new(Level::CurrentSpace, None),
     };
     let memory = MEMORY.call_once(|| memory);
-    early_ioremap::close();
+    early_ioremap::report_leaks();
     chipset::log_hpet(memory);
     check(&memory.kernel_map.lock(), &[])?;
     Ok(memory)

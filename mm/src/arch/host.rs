@@ -182,6 +182,9 @@ pub fn flush_tlb_page(_addr: VirtAddr) {}
 /// Nothing to do, as [`flush_tlb_page`].
 pub fn flush_tlb_all() {}
 
+/// Nothing to do, as [`flush_tlb_page`].
+pub fn flush_tlb_global() {}
+
 /// A counter: each call is one tick later.
 pub fn ticks() -> u64 {
     static TICKS: AtomicU64 = AtomicU64::new(0);

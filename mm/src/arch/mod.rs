@@ -11,7 +11,7 @@
 //! | [`irqs_enabled`] | whether a handler could run now |
 //! | [`held_levels`], [`set_held_levels`] | a word per CPU for the lock-order checker |
 //! | [`clear_page`], [`copy_page`] | a page's 4096 bytes |
-//! | [`flush_tlb_page`], [`flush_tlb_all`] | this CPU's TLB: one address, or all but global entries |
+//! | [`flush_tlb_page`], [`flush_tlb_all`], [`flush_tlb_global`] | this CPU's TLB: one address, all but global entries, all |
 //! | [`ticks`] | a clock that only goes forward, in TSC ticks |
 
 #[cfg(target_os = "none")]
@@ -23,8 +23,8 @@ mod imp;
 mod imp;
 
 pub use imp::{
-    IrqGuard, Machine, clear_page, copy_page, cpu_id, flush_tlb_all, flush_tlb_page, held_levels,
-    irqs_enabled, set_held_levels, ticks,
+    IrqGuard, Machine, clear_page, copy_page, cpu_id, flush_tlb_all, flush_tlb_global, flush_tlb_page,
+    held_levels, irqs_enabled, set_held_levels, ticks,
 };
 
 #[cfg(not(target_os = "none"))]

@@ -9,6 +9,8 @@
 use core::arch::asm;
 use core::marker::PhantomData;
 
+use x86_64::registers::control::{Cr4, Cr4Flags};
+
 use super::layout;
 use crate::addr::{PAGE_SIZE, PhysAddr, VirtAddr};
 use crate::id::CpuId;
@@ -160,6 +162,17 @@ pub fn flush_tlb_page(addr: VirtAddr) {
 #[inline]
 pub fn flush_tlb_all() {
     x86_64::instructions::tlb::flush_all();
+}
+
+/// Drops all translations, global ones too, from this CPU's TLB (Linux: `native_flush_tlb_global`).
+pub fn flush_tlb_global() {
+    let _irq = IrqGuard::new();
+    // SAFETY: ring 0 (I3); global pages off and on again, which is what drops them, and nothing else changes.
+    unsafe {
+        let cr4 = Cr4::read();
+        Cr4::write(cr4 ^ Cr4Flags::PAGE_GLOBAL);
+        Cr4::write(cr4);
+    }
 }
 
 /// The time stamp counter.

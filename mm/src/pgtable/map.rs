@@ -59,9 +59,11 @@ const FLUSH_CEILING_PAGES: u64 = 33;
 
 impl Tlb for LocalTlb {
     fn flush(&mut self, range: VirtRange) {
-        // What the kernel maps is global: only page by page does it go.
-        if range.len_bytes() >> 12 > FLUSH_CEILING_PAGES && VirtRange::USER.covers(range) {
-            return arch::flush_tlb_all();
+        if range.len_bytes() >> 12 > FLUSH_CEILING_PAGES {
+            // What the kernel maps is global.
+            let all =
+                if VirtRange::USER.covers(range) { arch::flush_tlb_all } else { arch::flush_tlb_global };
+            return all();
         }
         for (_, page) in range.slots(Level::Pte) {
             arch::flush_tlb_page(page.start());

@@ -1,5 +1,6 @@
 //! Page tables in simulated RAM: cases, and a model that maps page by page.
 
+mod direct;
 mod model;
 
 use core::ops::ControlFlow;
@@ -137,46 +138,6 @@ fn pages_are_as_large_as_alignment_allows() {
     case(DIRECT, 4096, 4 * M, Size1G, [1024, 0, 0]);
     case(DIRECT, 2 * M, 2 * G, Size1G, [0, 1024, 0]);
     case(0xffff_ffff_ffe0_0000, 0, 2 * M, Size1G, [0, 1, 0]);
-}
-
-#[test]
-fn the_direct_map_is_cut_as_linux_cuts_it() {
-    let ram = [(0, 0x9fc00), (M, 0x1ffd_f000), (4 * G, 5 * G + 0x1234)];
-    let ram = || ram.into_iter().map(|(start, end)| PhysRange::new(start, end).unwrap());
-    let ranges: Vec<_> = direct_map_ranges(ram()).map(|r| (r.start(), r.end())).collect();
-    assert_eq!(ranges, [(0, M), (M, 0x1ffd_f000), (4 * G, 5 * G + 0x1000)]);
-    let mut f = Fixture::new();
-    let counts = f.tree.map_direct(VirtAddr::new(DIRECT), ram(), PageSize::Size1G, &mut f.tables).unwrap();
-    // 2 MiB in small pages at the start, 0x1df at the end of low memory, one at the end of high memory.
-    assert_eq!(sizes(counts), [512 + 0x1df + 1, 254, 1]);
-    assert_eq!(counts.kb(PageSize::Size2M), 254 * 2048);
-    let at = f.tree.translate(VirtAddr::new(DIRECT + 0x1234_5678)).unwrap();
-    assert_eq!((at.phys, at.level), (PhysAddr::new(0x1234_5678), Level::Pmd));
-    assert_eq!(f.tree.translate(VirtAddr::new(DIRECT + 0x1ffd_f000)), None);
-}
-
-#[test]
-fn regions_that_touch_share_large_pages() {
-    // Two nodes meet in the middle of a GiB, two others in the middle of a page of 2 MiB.
-    let ram = [(M, 3 * G / 2), (3 * G / 2, 3 * G + M), (3 * G + M, 4 * G), (5 * G, 6 * G)];
-    let ram = || ram.into_iter().map(|(start, end)| PhysRange::new(start, end).unwrap());
-    let ranges: Vec<_> = direct_map_ranges(ram()).map(|r| (r.start(), r.end())).collect();
-    assert_eq!(ranges, [(0, M), (M, 4 * G), (5 * G, 6 * G)]);
-    let mut f = Fixture::new();
-    let counts = f.tree.map_direct(VirtAddr::new(DIRECT), ram(), PageSize::Size1G, &mut f.tables).unwrap();
-    assert_eq!(sizes(counts), [512, 511, 4]);
-    f.validate();
-}
-
-#[test]
-fn tables_of_the_direct_map_are_asked_for_near_what_they_map() {
-    let mut f = Fixture::new();
-    f.tables.asked.clear();
-    let ram = [(0, 2 * G + 4 * M)].into_iter().map(|(start, end)| PhysRange::new(start, end).unwrap());
-    f.tree.map_direct(VirtAddr::new(DIRECT), ram, PageSize::Size2M, &mut f.tables).unwrap();
-    let asked: Vec<_> = f.tables.asked.iter().map(|(level, near)| (*level, near.unwrap().start())).collect();
-    use Level::*;
-    assert_eq!(asked, [(Pud, 0), (Pmd, 0), (Pte, 0), (Pmd, G), (Pmd, 2 * G)]);
 }
 
 #[test]

@@ -4,9 +4,9 @@ use kernel::firmware::acpi;
 use kernel::ktest;
 use kernel::memory::Memory;
 use kernel::memory::chipset::{self, HpetCapabilities};
-use kernel::memory::early_ioremap::{self, early_ioremap};
+use kernel::memory::early_ioremap::{self, early_ioremap, early_iounmap};
 use kernel::memory::firmware_memory::FirmwareMemory;
-use kernel::memory::fixmap::Slot;
+use kernel::memory::fixmap::{EARLY_SLOTS, Slot};
 use kernel::memory::ioremap::{
     Error, IoMapping, ioremap, ioremap_cache, ioremap_uc, ioremap_wc, ioremap_wt, iounmap,
 };
@@ -26,11 +26,14 @@ ktest!(low_memorys_devices_are_mapped_as_the_direct_map_has_them);
 ktest!(ram_and_addresses_that_do_not_exist_are_refused, on "all");
 ktest!(large_ranges_are_mapped_by_large_pages);
 ktest!(an_unmapped_range_faults_and_a_hole_follows_each_area);
+ktest!(no_translation_of_a_large_range_outlives_it);
 ktest!(any_sequence_of_mappings_leaves_nothing_behind);
 ktest!(without_memory_nothing_is_mapped_and_nothing_is_lost);
 ktest!(firmware_tables_are_readable_after_boot, on "all");
 ktest!(a_fixmap_slot_maps_what_it_is_set_to);
-ktest!(early_mappings_end_with_boot);
+ktest!(boot_has_given_its_early_mappings_back, on "all");
+ktest!(early_mappings_fill_their_slots_and_no_more);
+ktest!(early_mappings_are_refused_beyond_what_a_slot_holds);
 
 const PAGE: u64 = PAGE_SIZE as u64;
 /// Between RAM below 4 GiB and the chipset's devices on every machine of the tests: nothing is read there.
@@ -215,6 +218,17 @@ fn an_unmapped_range_faults_and_a_hole_follows_each_area() {
     });
 }
 
+fn no_translation_of_a_large_range_outlives_it() {
+    leaves_nothing(|memory| {
+        let mapping = ioremap(memory, hpet(), 1 << 20).expect("a device");
+        let at = address(&mapping);
+        // Now the TLB knows the first page; the register cannot be changed.
+        assert!(HpetCapabilities::read(mapping.registers()).is_some() && can_write(at));
+        drop(mapping);
+        assert!(!can_write(at));
+    });
+}
+
 fn any_sequence_of_mappings_leaves_nothing_behind() {
     leaves_nothing(|memory| {
         let mut random = Random(11);
@@ -238,24 +252,23 @@ fn any_sequence_of_mappings_leaves_nothing_behind() {
 
 fn without_memory_nothing_is_mapped_and_nothing_is_lost() {
     leaves_nothing(|memory| {
-        let (mut refused, mut made) = (0, 0);
-        for nr_free in 0..8 {
-            let mut hoard = Hoard::new();
-            hoard.exhaust(Gfp::KERNEL);
-            for _ in 0..nr_free {
-                memory.pages.free_pages(hoard.pop().expect("all of memory"));
-            }
+        let mut hoard = Hoard::new();
+        hoard.exhaust(Gfp::KERNEL);
+        let mut refused = 0;
+        // A page more each time: it fails at each of the tables that are not there yet.
+        let mapping = loop {
             match ioremap(memory, phys(HOLE + PAGE), 4 << 20) {
-                Ok(mapping) => {
-                    made += 1;
-                    drop(mapping);
-                }
+                Ok(mapping) => break mapping,
                 Err(Error::Memory(_)) => refused += 1,
                 Err(other) => panic!("{other:?}"),
             }
-            hoard.free();
-        }
-        assert!(refused > 0 && made > 0, "{refused} refused, {made} made");
+            memory.vmalloc.lock().validate();
+            assert_eq!(memory.memtypes.lock().mode_at(HOLE + PAGE), None);
+            memory.pages.free_pages(hoard.pop().expect("more memory than a mapping needs"));
+        };
+        drop(mapping);
+        hoard.free();
+        assert!(refused > 0, "it needs tables, and there was no memory");
     });
 }
 
@@ -296,9 +309,41 @@ fn a_fixmap_slot_maps_what_it_is_set_to() {
     });
 }
 
-fn early_mappings_end_with_boot() {
-    assert_eq!(early_ioremap(hpet(), 8).err(), Some(early_ioremap::Error::NotNow));
-    assert_eq!(early_ioremap(hpet(), 0).err(), Some(early_ioremap::Error::Empty));
-    let slot = Slot::Early { slot: 0, page: 0 }.address().as_u64();
-    assert!(leaf(slot).is_none(), "what boot has mapped there is unmapped");
+fn boot_has_given_its_early_mappings_back() {
+    assert_eq!(early_ioremap::report_leaks(), 0);
+    for slot in 0..EARLY_SLOTS as u8 {
+        assert!(leaf(Slot::Early { slot, page: 0 }.address().as_u64()).is_none(), "slot {slot}");
+    }
+}
+
+fn early_mappings_fill_their_slots_and_no_more() {
+    let map = || early_ioremap(hpet() + 4u64, 4);
+    let mappings = [(); EARLY_SLOTS].map(|()| map().expect("a slot is free"));
+    assert_eq!(map().err(), Some(early_ioremap::Error::NoSlot));
+    assert_eq!(early_ioremap::report_leaks(), EARLY_SLOTS);
+    for (mapping, slot) in mappings.iter().zip(0..) {
+        assert_eq!(mapping.registers().register::<u32>(0).map(|r| r.read()), Some(10_000_000));
+        let leaf = leaf(Slot::Early { slot, page: 0 }.address().as_u64()).expect("mapped");
+        assert_eq!(CacheMode::of(leaf.flags, leaf.level), CacheMode::Uncached);
+    }
+    mappings.into_iter().for_each(early_iounmap);
+    boot_has_given_its_early_mappings_back();
+    drop(map().expect("all slots are free again"));
+}
+
+fn early_mappings_are_refused_beyond_what_a_slot_holds() {
+    use kernel::memory::early_ioremap::Error;
+    const SLOT: u64 = 64 * PAGE;
+    drop(early_ioremap(phys(HOLE), SLOT).expect("as large as a slot"));
+    drop(early_ioremap(phys(HOLE + 1), SLOT - 1).expect("as large as a slot"));
+    for (addr, len, why) in [
+        (HOLE, SLOT + 1, Error::TooLarge),
+        (HOLE + 1, SLOT, Error::TooLarge),
+        (HOLE, 0, Error::Empty),
+        (HOLE, u64::MAX, Error::BadAddress),
+        ((1 << 52) - 1, 2, Error::BadAddress),
+    ] {
+        assert_eq!(early_ioremap(phys(addr), len).err(), Some(why), "{addr:#x} {len:#x}");
+    }
+    boot_has_given_its_early_mappings_back();
 }
