@@ -15,6 +15,7 @@ use core::ops::Deref;
 
 use mm::PhysAddr;
 use mm::acpi::Fadt;
+use mm::addr::PhysRange;
 use mm::arch::layout::DIRECT_MAP;
 
 use spin::Once;
@@ -179,7 +180,21 @@ impl Tables {
         PhysAddr::try_new(address).ok().filter(|at| !at.is_null())
     }
 
-    /// The same at any time, mapped by `mapper`.
+    /// Where the tables are, the root table and those that the FADT names included; broken ones are left out. Under the
+    /// boot loader's page tables.
+    pub fn ranges(&self) -> impl Iterator<Item = PhysRange> {
+        let fixed = self.fadt().into_iter().flat_map(|fadt| [fadt.dsdt, fadt.facs]);
+        let fixed = fixed.filter_map(|address| self.fixed(address));
+        core::iter::once(self.root).chain(self.listed()).chain(fixed).filter_map(|at| {
+            let length = Header(self.loader.map(at, HEADER)?).length();
+            let table = self.loader.map(at, length.min(MAX_TABLE) as usize)?;
+            // The FACS has no checksum.
+            let whole = table.starts_with(b"FACS") || sum(table) == 0;
+            PhysRange::from_size(at.as_u64(), table.len() as u64).filter(|_| whole)
+        })
+    }
+
+    /// As [`find`](Self::find), but at any time, mapped by `mapper`.
     pub fn get<M: Mapper>(&self, signature: &[u8; 4], mapper: &M) -> Option<M::Bytes> {
         let root = table(self.root, mapper)?;
         self.addresses(&root)

@@ -22,7 +22,7 @@ use mm::e820::{self, Entry, Kind, Map};
 use mm::memblock::{self, Memblock, OnNode, Region};
 
 use super::{Error, probe};
-use crate::firmware::boot::Boot;
+use crate::firmware::{acpi, boot::Boot};
 use crate::image;
 
 /// Slots of memblock's arrays before they grow (Linux: `INIT_MEMBLOCK_REGIONS`).
@@ -95,6 +95,7 @@ fn place_for(boot: &Boot, size_bytes: u64) -> Option<PhysRange> {
 pub(super) fn memblock(
     firmware: &FirmwareMap,
     boot: &Boot,
+    tables: Option<&acpi::Tables>,
     debug: memblock::Debug,
 ) -> Result<Memblock<'static>, Error> {
     let storage = super::take_static(&REGIONS)?;
@@ -106,6 +107,10 @@ pub(super) fn memblock(
         memblock.reserve(range)?;
     }
     memblock.reserve(firmware.storage)?;
+    // Not memory on any sane machine, but the command line can make it so.
+    for range in tables.into_iter().flat_map(acpi::Tables::ranges) {
+        memblock.reserve(range)?;
+    }
     memblock.set_current_limit(boot.mapped_end().as_u64().min(DIRECT_MAP_BYTES));
     // SAFETY: I1: memory below the limit is mapped by the boot loader's tables, later by ours; what is in use is reserved.
     unsafe { memblock.allow_resize(Machine) };

@@ -214,7 +214,7 @@ pub fn init(
     let options = options::Options::new(cmdline);
     paging::init_pat();
     let firmware = early::firmware_map(boot, cmdline)?;
-    let mut memblock = early::memblock(&firmware, boot, options.memblock)?;
+    let mut memblock = early::memblock(&firmware, boot, tables, options.memblock)?;
     if options.movable == MovableRequest::Hotplug {
         // What is taken until the nodes are known cannot be unplugged: it should be near the kernel.
         memblock.avoid_hotplug();
