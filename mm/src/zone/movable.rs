@@ -125,10 +125,11 @@ fn spread(
             }
             let mut rest = share;
             for range in ram.clone().filter(|r| r.node.index() == node) {
-                let taken = take_from(range, usable_start, start, rest);
-                rest -= taken.min(rest);
-                need -= taken.min(need);
-                if taken != 0 && rest == 0 && start.is_some_and(|s| s >= usable_start) {
+                let Some(taken) = take_from(range, usable_start, start, rest) else { continue };
+                rest -= taken.pages.min(rest);
+                need -= taken.pages.min(need);
+                // What follows may be movable, even when memory below has made up the whole share.
+                if taken.reaches == Reaches::Movable && rest == 0 {
                     break;
                 }
             }
@@ -140,21 +141,37 @@ fn spread(
     }
 }
 
+/// What was taken of a range for ordinary use.
+struct Taken {
+    pages: u64,
+    reaches: Reaches,
+}
+
+/// Where a range ends.
+#[derive(PartialEq, Eq)]
+enum Reaches {
+    /// Below what can be movable.
+    Ordinary,
+    /// In it.
+    Movable,
+}
+
 /// Takes pages of a range for ordinary use: all below `usable_start`, of the others up to `rest`; moves `start` past them.
-fn take_from(range: NodeRam, usable_start: Pfn, start: &mut Option<Pfn>, rest: u64) -> u64 {
+/// `None` when all of the range was taken before.
+fn take_from(range: NodeRam, usable_start: Pfn, start: &mut Option<Pfn>, rest: u64) -> Option<Taken> {
     let (from, end) = (range.pages.start.max(start.unwrap_or_default()), range.pages.end);
     if from >= end {
-        return 0;
+        return None;
     }
     let below = if from < usable_start { end.min(usable_start) - from } else { 0 };
     if end <= usable_start {
         *start = Some(end);
-        return below;
+        return Some(Taken { pages: below, reaches: Reaches::Ordinary });
     }
     let from = from.max(usable_start);
     let above = (end - from).min(rest - below.min(rest));
     *start = Some(from + above);
-    below + above
+    Some(Taken { pages: below + above, reaches: Reaches::Movable })
 }
 
 /// Movable zones begin at a multiple of the largest block, and exist only when something is left of the node then.

@@ -142,3 +142,16 @@ fn a_percentage_is_of_all_ram() {
     assert_eq!(start(sizes(Amount::Percent(100), Amount::Unsaid)), None);
     assert_eq!(start(sizes(Amount::Unsaid, Amount::Pages(u64::MAX))), None);
 }
+
+#[test]
+fn a_share_that_memory_below_makes_up_leaves_all_ranges_above_movable() {
+    let range =
+        |start, end| NodeRam { node: NodeId(0), pages: PfnRange::new(Pfn::new(start), Pfn::new(end)) };
+    let ram = [range(256, 262_144), range(1 << 20, 1_492_428), range(1_502_932, 2_359_296)];
+    let limits = ZoneLimits::new(ram.iter().copied()).unwrap();
+    let movablecore = Amount::Pages(5434 << 8);
+    let request = MovableRequest::Sizes { kernelcore: Amount::Unsaid, movablecore };
+    let mut starts = [None];
+    request.starts(ram.iter().copied(), ram[..0].iter().copied(), &limits, &mut starts);
+    assert_eq!(starts, [Some(Pfn::new(1 << 20))]);
+}
