@@ -47,9 +47,10 @@ impl<'a> Emulated<'a> {
         memblock: &mut Memblock<'a>,
         end_of_ram: u64,
     ) -> Result<Option<Self>, memblock::Error> {
+        // The largest first: where it fits, the others will.
+        let made = memblock.alloc_slice(MAX_BLOCKS, Block::NOTHING, OnNode::Any)?;
         let left = memblock.alloc_slice(ranges.as_slice().len(), Block::NOTHING, OnNode::Any)?;
         left.copy_from_slice(ranges.as_slice());
-        let made = memblock.alloc_slice(MAX_BLOCKS, Block::NOTHING, OnNode::Any)?;
         let physical = memblock.alloc_slice(MAX_NUMNODES, None, OnNode::Any)?;
         let scratch = [memblock.range_of(made), memblock.range_of(physical)];
         let of_left = memblock.range_of(left);
@@ -167,18 +168,20 @@ impl Splitter<'_, '_, '_> {
     fn split_each(&mut self, nr: u64) -> Option<()> {
         let (nodes, mut next) = (self.nodes, 0);
         for node in nodes.iter() {
-            // A node without memory leaves none to look at when it is the last.
+            // None is left to look at for a node without memory that comes last: it makes none.
             let first = self.left.as_slice().first().copied();
             let pages = first
                 .map_or(0, |block| Pfn::down(block.range.end()).get() - Pfn::down(block.range.start()).get());
             let bytes = at_least(pages / nr * PAGE_SIZE as u64, pages / nr)?;
             let size = Size { bytes, nr_larger: 0, measure: Measure::Span };
-            next =
+            let after =
                 self.fill(first.map(|block| block.node).into_iter().collect(), size, next, MAX_NUMNODES)?;
-            if (next as u64) < nr {
-                log::info!("numa_emulation: phys: {node} only got {next} of {nr} nodes, failing");
+            let made = after - next;
+            if made > 0 && (made as u64) < nr {
+                log::info!("numa_emulation: phys: {node} only got {made} of {nr} nodes, failing");
                 return None;
             }
+            next = after;
         }
         Some(())
     }

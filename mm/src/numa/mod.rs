@@ -131,8 +131,12 @@ impl<'a> Numa<'a> {
     ) -> Result<Option<Self>, memblock::Error> {
         let end_of_ram = machine.max_pfn.byte();
         let clean = parsed.blocks.cleanup(memblock, end_of_ram).is_some();
-        if clean && let Some(fake) = &machine.fake {
-            parsed.emulate(fake, memblock, end_of_ram)?;
+        if clean
+            && let Some(fake) = &machine.fake
+            && parsed.emulate(fake, memblock, end_of_ram).is_err()
+        {
+            // All memory may be called pluggable and be avoided for it.
+            log::warn!("NUMA: Warning: no memory for emulated nodes, disabling emulation");
         }
         let with_memory = parsed.blocks.nodes();
         if !clean || !set_nodes(&parsed.blocks, memblock, machine.max_pfn)? || with_memory.is_empty() {

@@ -49,7 +49,7 @@ pub(super) struct Kept<'a> {
 }
 
 /// Why the SRAT is not used.
-#[derive(PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Unused {
     /// It makes no sense; the log says why.
     Refused,
@@ -58,32 +58,33 @@ enum Unused {
 }
 
 impl<'a> Parsed<'a> {
-    /// Reads the tables; `None` when there is no SRAT or it cannot be used.
+    /// Reads the tables; `None` when there is no SRAT or it cannot be used. The SLIT is judged in any case (Linux:
+    /// `acpi_numa_init`).
     pub(super) fn new(
         tables: &Tables<'_>,
         memblock: &mut Memblock<'a>,
     ) -> Result<Option<Self>, memblock::Error> {
-        let Some(bytes) = tables.srat else { return Ok(None) };
-        let srat = match Srat::new(bytes) {
-            Ok(srat) => srat,
-            Err(error) => {
-                log::error!("ACPI: SRAT: {error}");
-                log::error!("ACPI: SRAT: SRAT not used.");
-                return Ok(None);
-            }
+        let srat = tables.srat.map(Srat::new);
+        if let Some(Err(error)) = &srat {
+            log::error!("ACPI: SRAT: {error}");
+            log::error!("ACPI: SRAT: SRAT not used.");
+        }
+        let Some(Ok(srat)) = srat else {
+            tables.slit.and_then(read_slit);
+            return Ok(None);
         };
         let mut parsed = Self::with_room_for(&srat, memblock)?;
         let read =
             parsed.read_cpus(&srat, tables.apic_mode).and_then(|()| parsed.read_memory(&srat, memblock));
-        if let Err(why) = read {
-            if why == Unused::Refused {
-                log::error!("ACPI: SRAT: SRAT not used.");
-            }
+        if read == Err(Unused::Refused) {
+            log::error!("ACPI: SRAT: SRAT not used.");
+        }
+        if let Some(slit) = tables.slit.and_then(read_slit) {
+            parsed.set_distances(&slit, memblock);
+        }
+        if read.is_err() {
             parsed.release(memblock)?;
             return Ok(None);
-        }
-        if let Some(slit) = tables.slit {
-            parsed.read_slit(slit, memblock);
         }
         Ok(Some(parsed))
     }
@@ -240,13 +241,13 @@ impl<'a> Parsed<'a> {
         if nr > 0 { Ok(()) } else { Err(Unused::Incomplete) }
     }
 
-    /// Fills the distances of domains that are nodes (Linux: `acpi_numa_slit_init`); a table that makes no sense, or
-    /// that there is no memory for, is not used.
-    fn read_slit(&mut self, bytes: &[u8], memblock: &mut Memblock<'a>) {
-        let Ok(slit) = Slit::new(bytes) else {
-            log::info!("ACPI: SLIT table looks invalid. Not used.");
+    /// Fills the distances of domains that are nodes (Linux: `acpi_numa_slit_init`); a table that has none of them, or that
+    /// there is no memory for, is not used.
+    fn set_distances(&mut self, slit: &Slit<'_>, memblock: &mut Memblock<'a>) {
+        let known = &self.domains[..self.nr_domains];
+        if !known.iter().any(|&domain| slit.distance(domain, domain).is_some()) {
             return;
-        };
+        }
         let nr = self.nodes.last().map_or(0, |n| n.index() + 1);
         // All memory may be called pluggable by now, and be avoided for it: distances are no reason to stop.
         let Ok(table) = memblock.alloc_slice(nr * nr, 0u8, OnNode::Any) else {
@@ -265,6 +266,9 @@ impl<'a> Parsed<'a> {
     }
 
     /// Makes emulated nodes of the nodes, if that can be done (Linux: `numa_emulation`).
+    ///
+    /// # Errors
+    /// There is no memory for it; the nodes stay as they are.
     pub(super) fn emulate(
         &mut self,
         fake: &Fake<'_>,
@@ -273,12 +277,13 @@ impl<'a> Parsed<'a> {
     ) -> Result<(), memblock::Error> {
         let made = Emulated::new(fake, &self.nodes, &self.blocks, memblock, end_of_ram)?;
         let Some(emulated) = made else { return Ok(()) };
+        let nodes = emulated.blocks.nodes();
+        let nr = nodes.last().map_or(0, |last| last.index() + 1);
         let physical = memblock.alloc_slice(emulated.nr_ids(), NodeId::FIRST, OnNode::Any)?;
-        physical.iter_mut().enumerate().for_each(|(node, on)| *on = emulated.physical(node));
-        self.nodes = emulated.blocks.nodes();
-        self.cpus[..self.nr_cpus].iter_mut().for_each(|cpu| cpu.1 = emulated.first_on(cpu.1));
-        let nr = self.nodes.last().map_or(0, |last| last.index() + 1);
         let table = memblock.alloc_slice(nr * nr, 0u8, OnNode::Any)?;
+        physical.iter_mut().enumerate().for_each(|(node, on)| *on = emulated.physical(node));
+        self.cpus[..self.nr_cpus].iter_mut().for_each(|cpu| cpu.1 = emulated.first_on(cpu.1));
+        self.nodes = nodes;
         slit::emulate(fake, physical, &self.distances, nr, table);
         let [made, map] = emulated.scratch;
         [self.scratch[2], self.scratch[3], self.kept[2]] = [made, map, range_of(memblock, physical)];
@@ -316,4 +321,13 @@ impl<'a> Parsed<'a> {
 
 fn range_of<T>(memblock: &Memblock<'_>, slice: &[T]) -> Option<PhysRange> {
     memblock.range_of(slice).filter(|r| !r.is_empty())
+}
+
+/// The SLIT, when it makes sense; if not, the log says so.
+fn read_slit(bytes: &[u8]) -> Option<Slit<'_>> {
+    let slit = Slit::new(bytes);
+    if slit.is_err() {
+        log::info!("ACPI: SLIT table looks invalid. Not used.");
+    }
+    slit.ok()
 }

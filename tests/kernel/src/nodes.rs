@@ -1,9 +1,9 @@
 //! Nodes on the machine that has two: 1 GiB and the CPU's, and 3 GiB.
 
 use kernel::ktest;
-use mm::node::ZonelistKind;
+use mm::node::{NodeState, ZonelistKind};
 use mm::page_alloc::AllocError;
-use mm::{Gfp, NodeId, Order, ZoneIdx};
+use mm::{CpuId, Gfp, NodeId, Order, ZoneIdx};
 
 use crate::support::{Hoard, leaks_nothing, memory};
 
@@ -14,6 +14,7 @@ ktest!(this_node_only_means_it, on "bios-4g-numa2");
 ktest!(a_full_node_falls_back_to_the_other, on "bios-4g-numa2");
 ktest!(kmalloc_takes_objects_from_the_node_named, on "bios-4g-numa2");
 ktest!(a_node_that_does_not_exist_gives_an_error);
+ktest!(the_states_of_nodes_agree);
 ktest!(zonelists_go_down_from_the_highest_zone);
 
 const FAR: NodeId = NodeId(1);
@@ -26,6 +27,15 @@ fn two_nodes_share_the_memory() {
     assert!((1000 << 10..=1 << 20).contains(&present(0)), "{} KiB", present(0));
     assert!((3000 << 10..=3 << 20).contains(&present(1)), "{} KiB", present(1));
     nodes.validate();
+}
+
+fn the_states_of_nodes_agree() {
+    let memory = memory();
+    memory.states.validate();
+    let with_memory = memory.pages.nodes().iter().filter(|node| node.has_memory()).map(|node| node.id());
+    assert!(memory.states.get(NodeState::HasMemory).iter().eq(with_memory));
+    let cpu = memory.numa.node_of_cpu(CpuId::BOOT);
+    assert!(memory.states.get(NodeState::HasCpu).iter().eq([cpu]), "the CPU that runs is on node {cpu}");
 }
 
 fn a_node_tries_its_own_zones_first() {

@@ -94,6 +94,30 @@ fn a_split_that_does_not_come_out_even_is_given_up() {
     assert_eq!(got.online, [0]);
 }
 
+/// What Debian's Linux 6.1.192 logged with the same tables.
+#[test]
+fn each_physical_node_must_make_so_many() {
+    let entries = [
+        tables::memory(0, 0, 960 * MIB, 1),
+        tables::memory(1, 960 * MIB, 64 * MIB, 1),
+        tables::cpu(0, 0, 1),
+        tables::cpu(1, 1, 1),
+    ];
+    let got = emulate(&[(0, 0x3ffd_ffff)], Some(&tables::srat(3, &entries)), None, "fake=4U", &[0, 1]);
+    let want = [
+        "Fake node size 240MB too small, increasing to 256MB",
+        "Faking node 0 at [mem 0x0000000000000000-0x000000000fffffff] (256MB)",
+        "Faking node 1 at [mem 0x0000000010000000-0x000000001fffffff] (256MB)",
+        "Faking node 2 at [mem 0x0000000020000000-0x000000002fffffff] (256MB)",
+        "Faking node 3 at [mem 0x0000000030000000-0x000000003bffffff] (192MB)",
+        "Fake node size 15MB too small, increasing to 32MB",
+        "Faking node 4 at [mem 0x000000003c000000-0x000000003ffdffff] (63MB)",
+        "numa_emulation: phys: 1 only got 1 of 4 nodes, failing",
+    ];
+    assert_eq!(got.log[4..12], want);
+    assert_eq!((got.online, got.cpus), (vec![0, 1], vec![vec![0], vec![1]]));
+}
+
 #[test]
 fn too_small_and_too_many_is_said() {
     let got = emulate(TWO_GIB, None, None, "fake=100", &[0]);

@@ -376,6 +376,49 @@ fn distances_are_done_without_when_all_memory_is_pluggable_and_to_be_avoided() {
 }
 
 #[test]
+fn the_slit_is_judged_without_an_srat_too() {
+    let judged = |srat: Option<&[u8]>, slit: &[u8]| {
+        with_memblock(&[(0, (2 << 30) - 1, 1)], |memblock, max_pfn| {
+            let tables = Tables { srat, slit: Some(slit), ..Tables::default() };
+            let reserved = memblock.reserved_bytes();
+            let (numa, log) = capture(|| Numa::init(&tables, Mode::On, &[0], memblock, max_pfn).unwrap());
+            assert!(memblock.reserved_bytes() - reserved < 64, "nothing is left of tables that are not used");
+            assert_eq!(nodes(numa.possible()), [0]);
+            log[0].clone()
+        })
+    };
+    const INVALID: &str = "ACPI: SLIT table looks invalid. Not used.";
+    assert_eq!(judged(None, &tables::slit(2, &[10, 20, 20, 30])), INVALID);
+    assert_eq!(judged(None, &tables::slit(2, &[10, 20, 20, 10])), "No NUMA configuration found");
+    let no_memory = tables::srat(3, &[tables::generic(3, 1)]);
+    assert_eq!(judged(Some(&no_memory), &tables::slit(2, &[10, 20, 20, 30])), INVALID);
+    let none_known = judged(Some(&no_memory), &tables::slit(2, &[10, 20, 20, 10]));
+    assert_eq!(none_known, "No NUMA configuration found", "the SLIT has no distance of domain 3");
+}
+
+#[test]
+fn nodes_in_holes_are_possible_and_generic_initiators_bring_theirs_online() {
+    let entries = [
+        tables::memory(0, 0, 2 << 30, 1),
+        tables::memory(1, 4 << 30, 1 << 30, 1),
+        tables::memory(2, 32 << 30, 1 << 30, 1),
+        tables::generic(9, 1),
+        tables::cpu(0, 0, 1),
+    ];
+    let srat = tables::srat(3, &entries);
+    with_memblock(&[(0, (2 << 30) - 1, 1)], |memblock, max_pfn| {
+        let tables = Tables { srat: Some(&srat), ..Tables::default() };
+        let numa = Numa::init(&tables, Mode::On, &[0], memblock, max_pfn).unwrap();
+        numa.validate(memblock);
+        // In the order of their first mention: the generic initiator, the CPU, then the ranges.
+        assert_eq!(nodes(numa.possible()), [0, 1, 2, 3]);
+        assert_eq!(nodes(numa.generic_initiators()), [0]);
+        assert_eq!(nodes(numa.with_memory()), [1]);
+        assert_eq!(nodes(numa.online()), [0, 1]);
+    });
+}
+
+#[test]
 fn the_madt_names_each_enabled_cpu_once_the_boot_cpu_first() {
     let entries = [
         tables::lapic(0, 1),
@@ -412,6 +455,13 @@ fn masks_know_their_nodes() {
         mask.insert(NodeId(n));
     }
     assert_eq!(nodes(&mask), [0, 63, 64, 1023]);
+    let few: NodeMask = [NodeId(64), NodeId(2)].into_iter().collect();
+    assert_eq!(nodes(&mask.intersection(&few)), [64]);
+    assert!(!few.is_subset(&mask) && mask.intersection(&few).is_subset(&few));
+    let mut rest = few;
+    rest.remove(NodeId(64));
+    rest.remove(NodeId(u16::MAX));
+    assert_eq!(nodes(&rest), [2]);
     assert_eq!((mask.len(), mask.last()), (4, Some(NodeId(1023))));
     assert!(mask.contains(NodeId(63)) && !mask.contains(NodeId(62)) && !mask.contains(NodeId(u16::MAX)));
 }
