@@ -115,7 +115,19 @@ pub(super) fn memblock(
     // SAFETY: I1: memory below the limit is mapped by the boot loader's tables, later by ours; what is in use is reserved.
     unsafe { memblock.allow_resize(Machine) };
     memblock.add_usable(&firmware.map)?;
+    remove_unreachable(&mut memblock)?;
     Ok(memblock)
+}
+
+/// Takes away the memory that the direct map has no room for.
+fn remove_unreachable(memblock: &mut Memblock<'static>) -> Result<(), Error> {
+    let beyond = PhysRange::new(DIRECT_MAP_BYTES, mm::addr::PHYS_LIMIT).ok_or(Error::Layout)?;
+    let lost: u64 = memblock.memory_in(beyond).map(|region| region.range.len_bytes()).sum();
+    if lost != 0 {
+        log::warn!("{} MiB of memory at {beyond} are out of reach and not used", lost >> 20);
+        memblock.remove(beyond)?;
+    }
+    Ok(())
 }
 
 /// Our own tables are in use: all memory that they map can be taken.

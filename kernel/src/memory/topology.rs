@@ -49,5 +49,6 @@ pub(super) fn numa(
         apic_mode: paging::apic_mode(),
     };
     let max_pfn = firmware.map.usable().map(|r| mm::Pfn::down(r.end())).max().ok_or(Error::NoUsableMemory)?;
+    let max_pfn = max_pfn.min(mm::e820::MAX_ARCH_PFN);
     Ok(Numa::init(&found, options, cpus.possible, memblock, max_pfn)?)
 }
