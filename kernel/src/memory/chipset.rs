@@ -6,7 +6,7 @@ use core::ops::Range;
 use core::sync::atomic::{AtomicU8, Ordering};
 
 use mm::PhysAddr;
-use mm::acpi::Table;
+use mm::acpi::{Hpet, IoApic, Madt};
 use mm::pgtable::{CacheMode, Prot};
 use spin::Once;
 
@@ -26,41 +26,29 @@ pub const HPET_BYTES: u64 = 1024;
 
 /// Maps the I/O APICs and looks for the HPET. The kernel's own page tables are in use.
 pub(super) fn init(tables: &acpi::Tables) {
-    if let Some(madt) = tables.get(b"APIC", &FirmwareMemory) {
-        match Table::new(&madt, *b"APIC") {
-            Ok(madt) => io_apics(&madt),
+    if let Some(table) = tables.get(b"APIC", &FirmwareMemory) {
+        match Madt::new(&table) {
+            Ok(madt) => madt.io_apics().for_each(map_io_apic),
             Err(error) => log::error!("ACPI: MADT is broken: {error:?}"),
         }
     }
     if let Some(table) = tables.get(b"HPET", &FirmwareMemory) {
-        find_hpet(&table);
-    }
-}
-
-/// The MADT's entries for I/O APICs (Linux: `acpi_parse_ioapic`).
-fn io_apics(madt: &Table<'_>) {
-    const FIXED_BYTES: usize = 44;
-    const IO_APIC: u8 = 1;
-    let entries = madt.entries(FIXED_BYTES).map_while(Result::ok).filter(|entry| entry.kind == IO_APIC);
-    for entry in entries {
-        let (Some(&id), Some(address), Some(gsi)) =
-            (entry.bytes.get(2), u32_at(entry.bytes, 4), u32_at(entry.bytes, 8))
-        else {
-            log::error!("ACPI: [APIC:{IO_APIC:#04x}] Invalid length");
-            return;
-        };
-        map_io_apic(id, address, gsi);
+        match Hpet::new(&table) {
+            Ok(hpet) => hpet.into_iter().for_each(found_hpet),
+            Err(error) => log::error!("ACPI: HPET is broken: {error:?}"),
+        }
     }
 }
 
 /// (Linux: `mp_register_ioapic`.)
-fn map_io_apic(id: u8, address: u32, gsi: u32) {
+fn map_io_apic(found: IoApic) {
+    let IoApic { id, address, first_interrupt: gsi } = found;
     let index = NR_IO_APICS.load(Ordering::Relaxed);
     if usize::from(index) >= MAX_IO_APICS {
         log::warn!("WARNING: Max # of I/O APICs ({MAX_IO_APICS}) exceeded (found {index}), skipping");
         return;
     }
-    if address == 0 || !address.is_multiple_of(mm::PAGE_SIZE as u32) {
+    if !address.is_multiple_of(mm::PAGE_SIZE as u32) {
         log::warn!("WARNING: Bogus I/O APIC address {address:#x} found in table, skipping!");
         return;
     }
@@ -82,6 +70,13 @@ fn map_io_apic(id: u8, address: u32, gsi: u32) {
     );
 }
 
+/// (Linux: `acpi_parse_hpet`.)
+fn found_hpet(hpet: Hpet) {
+    let start = hpet.range.start();
+    log::info!("ACPI: HPET id: {:#x} base: {start:#x}", hpet.id);
+    HPET.call_once(|| PhysAddr::new(start));
+}
+
 fn slot_registers(slot: Slot) -> Mmio<'static> {
     // SAFETY: the slot of an I/O APIC that is mapped stays so.
     unsafe { Mmio::new(slot.as_ptr(), mm::PAGE_SIZE) }
@@ -99,24 +94,6 @@ pub fn io_apic_version(registers: Mmio<'_>) -> Option<u32> {
     const VERSION: u32 = 1;
     registers.register::<u32>(SELECT)?.write(VERSION);
     Some(registers.register::<u32>(WINDOW)?.read())
-}
-
-/// (Linux: `acpi_parse_hpet`.)
-fn find_hpet(table: &[u8]) {
-    const MEMORY: u8 = 0;
-    let (Some(id), Some(&space)) = (u32_at(table, 36), table.get(40)) else { return };
-    let address = table.get(44..).and_then(|rest| rest.first_chunk::<8>()).map(|b| u64::from_le_bytes(*b));
-    if space != MEMORY {
-        log::warn!("ACPI: HPET timers must be located in memory.");
-        return;
-    }
-    match address.filter(|&address| address != 0).and_then(|address| PhysAddr::try_new(address).ok()) {
-        Some(address) => {
-            log::info!("ACPI: HPET id: {id:#x} base: {:#x}", address.as_u64());
-            HPET.call_once(|| address);
-        }
-        None => log::info!("ACPI: HPET id: {id:#x} base: {:#x} is invalid", address.unwrap_or(0)),
-    }
 }
 
 /// Where the HPET's registers are, if there is one.
@@ -174,8 +151,4 @@ pub(super) fn log_hpet(memory: &'static Memory) {
         }
         None => log::warn!("hpet0: no HPET at {:#x}", address.as_u64()),
     }
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    bytes.get(at..)?.first_chunk().map(|b| u32::from_le_bytes(*b))
 }

@@ -32,6 +32,8 @@ impl Fadt {
 /// A high-precision event timer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Hpet {
+    /// What it is: revision, comparators, vendor.
+    pub id: u32,
     /// Its number among the machine's.
     pub sequence: u8,
     /// Its registers.
@@ -44,6 +46,7 @@ impl Hpet {
     /// # Errors
     /// [`TableError`]; `Value` for one that is not in memory, or where no memory can be.
     pub fn new(bytes: &[u8]) -> Result<Option<Self>, TableError> {
+        const ID: usize = 36;
         const SPACE: usize = 40;
         const ADDRESS: usize = 44;
         const SEQUENCE: usize = 52;
@@ -51,6 +54,7 @@ impl Hpet {
         const SIZE_BYTES: u64 = 1 << 10;
         let bytes = Table::new(bytes, *b"HPET")?.bytes();
         let &sequence = bytes.get(SEQUENCE).ok_or(TableError::Truncated)?;
+        let id = u32_at(bytes, ID).ok_or(TableError::Truncated)?;
         let address = u64_at(bytes, ADDRESS).ok_or(TableError::Truncated)?;
         if bytes[SPACE] != IN_MEMORY {
             return Err(TableError::Value);
@@ -59,7 +63,7 @@ impl Hpet {
             return Ok(None);
         }
         let range = PhysRange::from_size(address, SIZE_BYTES).ok_or(TableError::Value)?;
-        Ok(Some(Self { sequence, range }))
+        Ok(Some(Self { id, sequence, range }))
     }
 }
 

@@ -56,6 +56,8 @@ impl ApicMode {
 /// A controller of device interrupts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct IoApic {
+    /// Its number on the bus of the APICs.
+    pub id: u8,
     /// Where its registers are in physical memory.
     pub address: u32,
     /// The first of the machine's interrupt numbers that are its.
@@ -141,7 +143,7 @@ fn io_apic(entry: &Entry<'_>) -> Option<IoApic> {
         return None;
     }
     let address = entry.u32(4).ok().filter(|&address| address != 0)?;
-    Some(IoApic { address, first_interrupt: entry.u32(8).ok()? })
+    Some(IoApic { id: entry.u8(2).ok()?, address, first_interrupt: entry.u32(8).ok()? })
 }
 
 fn cpu(entry: &Entry<'_>, revision: u8) -> Result<Option<Cpu>, TableError> {

@@ -302,11 +302,17 @@ fn the_timers_table_is_read() {
     let hpet = |space, address: u64, sequence| {
         table(
             *b"HPET",
-            &[&[0; 4], &[space, 0, 0, 0][..], &address.to_le_bytes(), &[sequence, 0, 0, 0]].concat(),
+            &[
+                &0x8086_a201u32.to_le_bytes(),
+                &[space, 0, 0, 0][..],
+                &address.to_le_bytes(),
+                &[sequence, 0, 0, 0],
+            ]
+            .concat(),
         )
     };
     let range = r(0xfed0_0000, 0xfed0_0400);
-    assert_eq!(Hpet::new(&hpet(0, 0xfed0_0000, 3)), Ok(Some(Hpet { sequence: 3, range })));
+    assert_eq!(Hpet::new(&hpet(0, 0xfed0_0000, 3)), Ok(Some(Hpet { id: 0x8086_a201, sequence: 3, range })));
     assert_eq!(Hpet::new(&hpet(0, 0, 0)), Ok(None));
     assert_eq!(Hpet::new(&hpet(1, 0xfed0_0000, 0)), Err(TableError::Value));
     assert_eq!(Hpet::new(&hpet(0, PHYS_LIMIT, 0)), Err(TableError::Value));
@@ -359,7 +365,7 @@ fn the_dsdt_is_where_the_wide_field_says_if_it_does() {
 #[test]
 fn the_madt_says_where_the_interrupt_controllers_are() {
     let io_apic = |address: u32, first: u32| {
-        [&[1, 12, 0, 0][..], &address.to_le_bytes(), &first.to_le_bytes()].concat()
+        [&[1, 12, 7, 0][..], &address.to_le_bytes(), &first.to_le_bytes()].concat()
     };
     let local = |address: u64| [&[5, 12, 0, 0][..], &address.to_le_bytes()].concat();
     let madt = |entries: &[Vec<u8>]| {
@@ -374,7 +380,7 @@ fn the_madt_says_where_the_interrupt_controllers_are() {
     ]);
     let found: Vec<_> = Madt::new(&bytes).unwrap().io_apics().collect();
     let want = [(0xfec0_0000, 0), (0xfec1_0000, 72)];
-    assert_eq!(found, want.map(|(address, first_interrupt)| IoApic { address, first_interrupt }));
+    assert_eq!(found, want.map(|(address, first_interrupt)| IoApic { id: 7, address, first_interrupt }));
     assert_eq!(Madt::new(&bytes).unwrap().local_apic_address(), Some(0xfee0_0000));
     let bytes = madt(&[local(1), io_apic(1, 0), local(1 << 33), vec![5, 10, 0, 0, 0, 0, 0, 0, 0, 0]]);
     assert_eq!(Madt::new(&bytes).unwrap().local_apic_address(), Some(1 << 33));

@@ -120,7 +120,7 @@ fn configuration_space_counts_where_it_is_reserved() {
     map.add(0xd000_0000, 0x800_0000, e820::Kind::RESERVED).unwrap();
     let claimed = |base: u64| {
         let bytes = mcfg(base);
-        let hpet = Some(Hpet { sequence: 0, range: r(0x100, 0x500) });
+        let hpet = Some(Hpet { id: 0, sequence: 0, range: r(0x100, 0x500) });
         let claims =
             Claims { namespace, madt: None, hpet, mcfg: Mcfg::new(&bytes).ok(), apic_mode: ApicMode::XApic };
         let mut found = Vec::new();
