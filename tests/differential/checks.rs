@@ -4,7 +4,6 @@
 //! lines of the log that begin alike    equal, in order
 //! memblock's dumps                     memory regions equal; what is reserved is each kernel's own
 //! zones                                place and size equal; managed pages at least Linux's; limits by `formulas`
-//!                                      (min_free_kbytes shows in the watermarks)
 //! ```
 //!
 //! Rules for what differs on purpose, and is none of a machine's:
@@ -24,7 +23,7 @@ const CHECKS: &[(&str, How)] = &[
     ("e820", How::Lines(&["BIOS-e820: "])),
     ("e820 by the user", How::Lines(&["user: [mem"])),
     ("e820 changes", How::Lines(&["e820: "])),
-    ("last frame", How::Reports(last_frame)),
+    ("last frame", How::Lines(&["last_pfn = "])),
     ("memblock from e820", How::Reports(|report| memory_regions(report, Dump::First))),
     ("memblock with nodes", How::Reports(|report| memory_regions(report, Dump::Last))),
     ("SRAT", How::Lines(&["SRAT: ", "ACPI: SRAT: ", "ACPI: SLIT table"])),
@@ -39,9 +38,10 @@ const CHECKS: &[(&str, How)] = &[
     ("total pages", How::Lines(&["Built "])),
     ("policy zone", How::Lines(&["Policy zone: "])),
     ("zonelists", How::Lines(&["mminit::zonelist "])),
-    ("node files", How::Files),
+    ("node and vm files", How::Files),
     ("zones", How::Zones(spans)),
     ("managed", How::Zones(managed)),
+    ("min_free_kbytes", How::MinFree),
     ("watermarks", How::Limits(watermarks)),
     ("protection", How::Limits(protection)),
     ("pagesets", How::Limits(pagesets)),
@@ -61,6 +61,8 @@ enum How {
     Limits(fn(&Zone, &[Zone], &Given<'_>) -> [String; 2]),
     /// The files that the facts have.
     Files,
+    /// `vm.min_free_kbytes` by the formulas, and as it is.
+    MinFree,
 }
 
 /// What a check found.
@@ -115,14 +117,10 @@ pub(crate) fn run(facts: &Facts, report: &Report) -> Vec<Verdict> {
         How::Reports(of) => Verdict::of(of(&facts.report), of(report)),
         How::Zones(compare) => compare(&facts.zones, &zones),
         How::Limits(of) => limits(facts, report, &zones, of),
-        How::Files => node_files(facts, report),
+        How::Files => files(facts, report),
+        How::MinFree => min_free_kbytes(facts, report, &zones),
     };
     CHECKS.iter().map(verdict).collect()
-}
-
-/// Linux also logs the last frame below 4 GiB where there is memory above; the kernel does not do so yet.
-fn last_frame(report: &Report) -> Vec<String> {
-    report.lines(&["last_pfn = "]).into_iter().take(1).collect()
 }
 
 /// Which of memblock's dumps: the first is of the firmware's map, the last knows nodes.
@@ -155,8 +153,8 @@ fn node_data(report: &Report) -> Vec<String> {
     lines.map(|line| line.split(" [mem").next().unwrap_or(line).to_owned()).collect()
 }
 
-/// The files below /sys/devices/system/node.
-fn node_files(facts: &Facts, report: &Report) -> Verdict {
+/// The files below /sys/devices/system/node that do not depend on CPUs, and settings.
+fn files(facts: &Facts, report: &Report) -> Verdict {
     let of = |from: &Report| -> Vec<String> {
         let line = |path: &String| format!("{path}: {}", from.text(path).unwrap_or_default());
         facts.report.files.keys().map(line).collect()
@@ -229,6 +227,13 @@ fn thresholds(zone: &Zone, _: &[Zone], given: &Given<'_>) -> [String; 2] {
 /// A zone without pages has none.
 fn nr_pagesets(zone: &Zone, given: &Given<'_>) -> usize {
     if zone.present == 0 { 0 } else { given.online as usize }
+}
+
+fn min_free_kbytes(facts: &Facts, report: &Report, zones: &[Zone]) -> Verdict {
+    let found = report.text("/proc/sys/vm/min_free_kbytes").unwrap_or_default();
+    with_given(facts, report, zones, |given| {
+        Verdict::of(vec![formulas::min_free_kbytes(zones, given).to_string()], vec![found])
+    })
 }
 
 /// Passes on what decides besides the zones: the CPUs that run, and the machine's options.

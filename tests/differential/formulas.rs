@@ -33,7 +33,7 @@ fn all(zones: &[Zone]) -> u64 {
 }
 
 /// `vm.min_free_kbytes` once the machine has booted.
-fn min_free_kbytes(zones: &[Zone], given: &Given<'_>) -> u64 {
+pub(crate) fn min_free_kbytes(zones: &[Zone], given: &Given<'_>) -> u64 {
     if let Some(set) = given.min_free_kbytes {
         return set;
     }

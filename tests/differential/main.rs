@@ -35,7 +35,7 @@ use table::Table;
 const MAX_BOOTS: usize = 2;
 
 /// What a boot is asked to tell.
-const TELL: &str = "memblock=debug loglevel=8 dump=zoneinfo,node poweroff";
+const TELL: &str = "memblock=debug loglevel=8 dump=zoneinfo,node,sys/vm poweroff";
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();

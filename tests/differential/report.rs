@@ -36,9 +36,10 @@ impl Report {
         self.log.iter().filter(wanted).cloned().collect()
     }
 
-    /// The file's text as one line; none if it was not printed.
+    /// The file's words with a blank between them; none if it was not printed.
     pub(crate) fn text(&self, path: &str) -> Option<String> {
-        Some(self.files.get(path)?.join(" "))
+        let text = self.files.get(path)?.join(" ");
+        Some(text.split_whitespace().collect::<Vec<_>>().join(" "))
     }
 }
 

@@ -24,13 +24,13 @@ impl fmt::Display for Table {
             return Ok(());
         }
         writeln!(f, "Compared with Linux (n.a.: the machine has nothing of the kind):\n")?;
-        for (number, name) in (b'a'..).zip(checks::names()) {
-            writeln!(f, "  {} {name}", number as char)?;
+        for (number, name) in (1..).zip(checks::names()) {
+            writeln!(f, "  {number:2} {name}")?;
         }
         let width = rows.keys().map(String::len).max().unwrap_or(0);
         let mut head = format!("\n{:width$}", "");
-        for (number, _) in (b'a'..).zip(checks::names()) {
-            write!(head, "  {:<4}", number as char)?;
+        for (number, _) in (1..).zip(checks::names()) {
+            write!(head, "  {number:<4}")?;
         }
         writeln!(f, "{}", head.trim_end())?;
         for (machine, verdicts) in &*rows {
