@@ -25,6 +25,15 @@ pub fn apic_mode() -> ApicMode {
     if base & APIC_BASE_X2APIC != 0 { ApicMode::X2Apic } else { ApicMode::XApic }
 }
 
+/// The physical address of the local APIC's registers; `None` when it is off or not reached through memory.
+pub fn local_apic_address() -> Option<u64> {
+    const ENABLED: u64 = 1 << 11;
+    const ADDRESS: u64 = ((1 << 52) - 1) & !0xfff;
+    // SAFETY: every CPU in long mode has a local APIC and this register.
+    let base = unsafe { Msr::new(MSR_APIC_BASE).read() };
+    (base & (ENABLED | APIC_BASE_X2APIC) == ENABLED).then_some(base & ADDRESS)
+}
+
 /// The APIC id of the CPU that runs this.
 pub fn apic_id() -> u32 {
     let cpuid = raw_cpuid::CpuId::new();

@@ -40,8 +40,9 @@ pub(super) fn claims(
         madt: read(tables, b"APIC", Madt::new),
         hpet: read(tables, b"HPET", Hpet::new).flatten(),
         mcfg: read(tables, b"MCFG", Mcfg::new),
-        apic_mode: paging::apic_mode(),
+        local_apic: paging::local_apic_address(),
     };
+    claims.report(&firmware.map);
     let mut nr = 0;
     claims.each(&firmware.map, &mut |_| nr += 1);
     let copies = memblock.alloc_slice(nr, Claim::EMPTY, OnNode::Any)?;

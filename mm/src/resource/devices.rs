@@ -10,7 +10,7 @@
 
 use super::{Error, Id, Name, PciBus, Tree};
 use crate::acpi::resources::{Prefetch, Resource};
-use crate::acpi::{ApicMode, Device, DeviceId, Hpet, Madt, Mcfg, McfgRegion, Namespace};
+use crate::acpi::{Device, DeviceId, Hpet, Madt, Mcfg, McfgRegion, Namespace};
 use crate::addr::{PAGE_SIZE, PhysRange};
 use crate::e820;
 
@@ -54,8 +54,8 @@ pub struct Claims<'s, 't> {
     pub hpet: Option<Hpet>,
     /// The MCFG.
     pub mcfg: Option<Mcfg<'t>>,
-    /// How the local APICs are used.
-    pub apic_mode: ApicMode,
+    /// Where the boot CPU says that its local APIC is; `None` when it is not reached through memory.
+    pub local_apic: Option<u64>,
 }
 
 impl Claims<'_, '_> {
@@ -67,26 +67,36 @@ impl Claims<'_, '_> {
         if let Some(hpet) = self.hpet {
             visit(Claim::new(hpet.range, Name::Hpet(hpet.sequence)));
         }
-        for region in self.mcfg.iter().flat_map(Mcfg::regions) {
-            match region {
-                Ok(region) if self.is_set_apart(region.range, map) => {
-                    let first = PciBus { segment: region.segment, bus: region.first_bus };
-                    visit(Claim::new(region.range, Name::Mmconfig { first, last: region.last_bus }));
-                }
-                Ok(McfgRegion { range, .. }) => {
-                    log::info!("PCI: not using MMCONFIG: {range} is not reserved")
-                }
-                Err(error) => log::warn!("ACPI: MCFG: {error}"),
-            }
+        for region in self.mapped_buses().filter(|region| self.is_set_apart(region.range, map)) {
+            let first = PciBus { segment: region.segment, bus: region.first_bus };
+            visit(Claim::new(region.range, Name::Mmconfig { first, last: region.last_bus }));
         }
+    }
+
+    /// Logs what [`each`](Self::each) leaves out.
+    pub fn report(&self, map: &e820::Map<'_>) {
+        for root in self.pci_roots().filter(|root| root.computes_resources()) {
+            log::info!("ACPI: {}: _CRS is a method, which is not run: no windows", root.path());
+        }
+        let all = self.mcfg.iter().flat_map(Mcfg::regions).count();
+        let sound = self.mapped_buses().count();
+        if sound < all {
+            log::warn!("ACPI: MCFG: {} entries make no sense", all - sound);
+        }
+        let in_use = |region: &McfgRegion| !self.is_set_apart(region.range, map);
+        if let Some(first) = self.mapped_buses().find(in_use) {
+            let nr = self.mapped_buses().filter(in_use).count();
+            log::info!("PCI: not using MMCONFIG: {nr} ranges are not reserved, first {}", first.range);
+        }
+    }
+
+    fn mapped_buses(&self) -> impl Iterator<Item = McfgRegion> + '_ {
+        self.mcfg.iter().flat_map(Mcfg::regions).filter_map(Result::ok)
     }
 
     /// (Linux: `acpi_pci_probe_root_resources`.)
     fn windows(&self, visit: &mut dyn FnMut(Claim)) {
         for root in self.pci_roots() {
-            if root.computes_resources() {
-                log::info!("ACPI: {}: _CRS is a method, which is not run: no windows", root.path());
-            }
             let name = Name::PciBus(PciBus { segment: root.segment(), bus: root.first_bus() });
             for resource in root.resources() {
                 if let Resource::Memory { range, prefetch } = resource {
@@ -115,15 +125,14 @@ impl Claims<'_, '_> {
 
     fn interrupt_controllers(&self, visit: &mut dyn FnMut(Claim)) {
         const IO_APIC_BYTES: u64 = 1 << 10;
-        let Some(madt) = self.madt else { return };
-        for (index, io_apic) in (0..).zip(madt.io_apics()) {
+        for (index, io_apic) in (0..).zip(self.madt.iter().flat_map(Madt::io_apics)) {
             if let Some(range) = PhysRange::from_size(io_apic.address.into(), IO_APIC_BYTES) {
                 visit(Claim::new(range, Name::IoApic(index)));
             }
         }
-        // An x2APIC is not used through memory.
-        let local = madt.local_apic_address().filter(|&a| a != 0 && self.apic_mode == ApicMode::XApic);
-        if let Some(range) = local.and_then(|address| PhysRange::from_size(address, PAGE_SIZE as u64)) {
+        let listed = self.madt.and_then(|madt| madt.local_apic_address()).filter(|&address| address != 0);
+        let address = self.local_apic.map(|own| listed.unwrap_or(own));
+        if let Some(range) = address.and_then(|address| PhysRange::from_size(address, PAGE_SIZE as u64)) {
             visit(Claim::new(range, Name::Text("Local APIC")));
         }
     }

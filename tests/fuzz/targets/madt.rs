@@ -1,4 +1,4 @@
-//! The MADT: the list of CPUs has each once, the boot CPU first.
+//! The MADT: the list of CPUs has each once, the boot CPU first; each I/O APIC has an address of its own.
 //!
 //! Input: the boot CPU's APIC id, then the table.
 
@@ -16,6 +16,8 @@ pub(super) fn run(bytes: &[u8]) {
         let Ok(madt) = Madt::new(table) else { return };
         assert!(madt.cpus().count() <= table.len() / 2 + 1);
         let _ = madt.local_apic_address();
+        let io_apics: Vec<_> = madt.io_apics().map(|io_apic| io_apic.address).collect();
+        assert!(io_apics.iter().enumerate().all(|(i, a)| *a != 0 && !io_apics[..i].contains(a)));
         with_memory(16 << 20, |memblock| {
             for mode in [ApicMode::XApic, ApicMode::X2Apic] {
                 let ids = madt.enabled(boot_id, mode, memblock).expect("memory for a few ids");

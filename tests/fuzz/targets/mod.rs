@@ -1,5 +1,6 @@
 //! The targets.
 
+mod aml;
 mod amount;
 mod cmdline;
 mod e820;
@@ -25,6 +26,7 @@ const fn target(name: &'static str, run: fn(&[u8])) -> Target {
 
 /// All of them, by name.
 pub const TARGETS: &[Target] = &[
+    target("aml", aml::run),
     target("amount", amount::run),
     target("cmdline", cmdline::run),
     target("e820", e820::run),

@@ -3,7 +3,7 @@
 use super::*;
 use crate::acpi::namespace::{Namespace, Object};
 use crate::acpi::resources::Prefetch;
-use crate::acpi::{ApicMode, DeviceId, Hpet, Mcfg};
+use crate::acpi::{DeviceId, Hpet, Madt, Mcfg};
 use crate::testlog::capture;
 
 const BUS: PciBus = PciBus { segment: 0, bus: 0 };
@@ -121,8 +121,7 @@ fn configuration_space_counts_where_it_is_reserved() {
     let claimed = |base: u64| {
         let bytes = mcfg(base);
         let hpet = Some(Hpet { id: 0, sequence: 0, range: r(0x100, 0x500) });
-        let claims =
-            Claims { namespace, madt: None, hpet, mcfg: Mcfg::new(&bytes).ok(), apic_mode: ApicMode::XApic };
+        let claims = Claims { namespace, madt: None, hpet, mcfg: Mcfg::new(&bytes).ok(), local_apic: None };
         let mut found = Vec::new();
         claims.each(&map, &mut |claim| found.push(claim.name.to_string()));
         found
@@ -130,6 +129,59 @@ fn configuration_space_counts_where_it_is_reserved() {
     assert_eq!(claimed(0xb000_0000), ["HPET 0", "PCI MMCONFIG 0000 [bus 00-ff]"]);
     assert_eq!(claimed(0xd000_0000), ["HPET 0"]);
     assert_eq!(claimed(0xa000_0000), ["HPET 0"]);
+}
+
+#[test]
+fn what_is_left_out_is_reported_once_a_table() {
+    let mut objects: [Object<'_>; 0] = [];
+    let namespace = Namespace::new(&mut objects, core::iter::empty());
+    let mut bytes = mcfg(0xb000_0000);
+    let entry = bytes[44..].to_vec();
+    (0..3).for_each(|_| bytes.extend(&entry));
+    (0..5).for_each(|_| bytes.extend([0; 16]));
+    bytes[4] = bytes.len() as u8;
+    bytes[9] = 0;
+    bytes[9] = bytes.iter().fold(0u8, |sum, b| sum.wrapping_sub(*b));
+    let claims = Claims { namespace, madt: None, hpet: None, mcfg: Mcfg::new(&bytes).ok(), local_apic: None };
+    let mut entries = vec![e820::Entry::EMPTY; 32];
+    let map = e820::Map::new(&mut entries);
+    let (nr, log) = capture(|| {
+        let mut nr = 0;
+        claims.report(&map);
+        claims.each(&map, &mut |_| nr += 1);
+        nr
+    });
+    let want = [
+        "ACPI: MCFG: 5 entries make no sense",
+        "PCI: not using MMCONFIG: 4 ranges are not reserved, first [mem 0xb0000000-0xbfffffff]",
+    ];
+    assert_eq!((nr, log), (0, want.map(String::from).to_vec()));
+}
+
+#[test]
+fn the_local_apic_is_where_the_madt_says_else_the_cpu() {
+    let madt = |address: u32| {
+        let mut bytes = b"APIC".to_vec();
+        bytes.extend(44u32.to_le_bytes());
+        bytes.resize(36, 0);
+        bytes.extend(address.to_le_bytes());
+        bytes.resize(44, 0);
+        bytes[9] = bytes.iter().fold(0u8, |sum, b| sum.wrapping_sub(*b));
+        bytes
+    };
+    let of = |table: &[u8], local_apic| {
+        let mut objects: [Object<'_>; 0] = [];
+        let namespace = Namespace::new(&mut objects, core::iter::empty());
+        let claims = Claims { namespace, madt: Madt::new(table).ok(), hpet: None, mcfg: None, local_apic };
+        let mut none = [];
+        let mut found = Vec::new();
+        claims.each(&e820::Map::new(&mut none), &mut |claim| found.push((claim.range.start(), claim.name)));
+        found
+    };
+    let at = |start| vec![(start, Name::Text("Local APIC"))];
+    assert_eq!(of(&madt(0xfee0_1000), Some(0xfee0_0000)), at(0xfee0_1000));
+    assert_eq!(of(&[], Some(0xfee0_0000)), at(0xfee0_0000));
+    assert_eq!(of(&madt(0xfee0_1000), None), [], "not reached through memory");
 }
 
 /// Puts a ROM of `blocks` of 512 bytes whose bytes add up to 0.
