@@ -62,6 +62,11 @@ fn trials() -> Vec<Trial> {
             .ends(0)?
             .prints("Malformed early option 'dump'")
     });
+    add("ignore_loglevel_wins_over_what_comes_after_it", || {
+        let run = strata("--timeout 240 -- ignore_loglevel quiet loglevel=1 loglevel=0 poweroff")?.ends(0)?;
+        run.prints("Malformed early option 'loglevel'")?;
+        run.prints("BIOS-provided physical RAM map:")
+    });
     add("settings_of_the_command_line_are_in_force_after_boot", || {
         let settings = "sysctl.vm.min_free_kbytes=65536 sysctl.vm.percpu_pagelist_high_fraction=100 \
             \"sysctl.vm.lowmem_reserve_ratio=64 16 8 0 0\" sysctl.vm.nosuch=1 sysctl.vm.watermark_scale_factor=0";

@@ -65,16 +65,24 @@ pub unsafe fn init(fw_cfg: Option<&FwCfg>) -> Cmdline<'static> {
     Cmdline::new(core::str::from_utf8(text).unwrap_or("").trim_end_matches(['\n', '\0']))
 }
 
-/// Sets the console's level: `quiet`, `debug`, `loglevel=N`; the last one wins.
+/// Sets the console's level: the last of `quiet`, `debug` and `loglevel=N` wins, `ignore_loglevel` over all.
 pub fn apply_loglevel(cmdline: &Cmdline<'_>) {
+    let ignore = cmdline.has("ignore_loglevel");
+    if ignore {
+        console::set_level(u8::MAX);
+    }
+    let set = |level| {
+        if !ignore {
+            console::set_level(level);
+        }
+    };
     for param in cmdline.params() {
         match (param.name, param.value) {
-            ("quiet", None) => console::set_level(4),
-            ("debug", None) => console::set_level(10),
-            ("ignore_loglevel", None) => console::set_level(u8::MAX),
+            ("quiet", _) => set(4),
+            ("debug", _) => set(10),
             ("loglevel", value) => match value.and_then(|value| value.parse().ok()) {
-                Some(level) => console::set_level(level),
-                None => malformed("loglevel"),
+                Some(level @ 1..) => set(level),
+                _ => malformed("loglevel"),
             },
             _ => {}
         }

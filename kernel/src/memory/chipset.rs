@@ -7,6 +7,8 @@ use core::sync::atomic::{AtomicU8, Ordering};
 
 use mm::PhysAddr;
 use mm::acpi::{Hpet, IoApic, Madt};
+use mm::addr::PhysRange;
+use mm::memblock::Memblock;
 use mm::pgtable::{CacheMode, Prot};
 use spin::Once;
 
@@ -25,10 +27,10 @@ static HPET: Once<PhysAddr> = Once::new();
 pub const HPET_BYTES: u64 = 1024;
 
 /// Maps the I/O APICs and looks for the HPET. The kernel's own page tables are in use.
-pub(super) fn init(tables: &acpi::Tables) {
+pub(super) fn init(tables: &acpi::Tables, memblock: &Memblock<'_>) {
     if let Some(table) = tables.get(b"APIC", &FirmwareMemory) {
         match Madt::new(&table) {
-            Ok(madt) => madt.io_apics().for_each(map_io_apic),
+            Ok(madt) => madt.io_apics().for_each(|found| map_io_apic(found, memblock)),
             Err(error) => log::error!("ACPI: MADT is broken: {error:?}"),
         }
     }
@@ -41,7 +43,7 @@ pub(super) fn init(tables: &acpi::Tables) {
 }
 
 /// (Linux: `mp_register_ioapic`.)
-fn map_io_apic(found: IoApic) {
+fn map_io_apic(found: IoApic, memblock: &Memblock<'_>) {
     let IoApic { id, address, first_interrupt: gsi } = found;
     let index = NR_IO_APICS.load(Ordering::Relaxed);
     if usize::from(index) >= MAX_IO_APICS {
@@ -52,9 +54,15 @@ fn map_io_apic(found: IoApic) {
         log::warn!("WARNING: Bogus I/O APIC address {address:#x} found in table, skipping!");
         return;
     }
+    // The first access is a write.
+    let page = PhysRange::from_size(address.into(), mm::PAGE_SIZE as u64);
+    if page.is_none_or(|page| memblock.overlaps_memory(page)) {
+        log::warn!("WARNING: I/O APIC address {address:#x} is RAM, skipping!");
+        return;
+    }
     let slot = Slot::IoApic(index);
     let prot = Prot::KERNEL_RW.with_cache(CacheMode::Uncached);
-    // SAFETY: the slot is new; reading an I/O APIC's identification has no effect.
+    // SAFETY: the slot is new, the page no RAM; reading an I/O APIC's version has no effect.
     unsafe { slot.set(PhysAddr::new(address.into()), prot) };
     let Some(version) = io_apic_version(slot_registers(slot)).filter(|&version| version != u32::MAX) else {
         log::warn!("I/O APIC {address:#x} registers return all ones, skipping!");

@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+use mm::addr::PAGE_SHIFT;
 use mm::arch::layout::{VMALLOC, VMALLOC_END};
 use mm::node::NodeState;
 use mm::pgtable::PageSize;
@@ -10,7 +11,7 @@ use mm::stat::meminfo::Others;
 use mm::stat::slabinfo::SlabInfo;
 use mm::stat::{File, SlabCaches, System, Topology};
 
-use super::Memory;
+use super::{Memory, vmalloc};
 use crate::console;
 
 /// The slab caches as the files want them.
@@ -51,6 +52,7 @@ fn print(memory: &'static Memory, file: File) {
         others: Others {
             // To the last byte, as Linux counts it.
             vmalloc_total_kib: (VMALLOC_END - 1 - VMALLOC) >> 10,
+            vmalloc_used: vmalloc::used_bytes(memory) >> PAGE_SHIFT,
             percpu: 0,
             direct_map_kib: PageSize::ALL.map(|size| memory.direct_map.kb(size)),
             ..Others::default()

@@ -228,7 +228,7 @@ pub fn init(
     let claims = iomem::claims(tables, &firmware, &mut memblock)?;
     leave_loader(boot, &mut memblock, &kernel_map)?;
     if let Some(tables) = tables {
-        chipset::init(tables);
+        chipset::init(tables, &memblock);
     }
     let iomem = iomem::tree(&firmware, claims, features.phys_bits, &mut memblock)?;
     memblock.free(firmware.storage)?;

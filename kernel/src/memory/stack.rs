@@ -8,6 +8,7 @@
 use core::ops::Range;
 
 use mm::arch::Machine;
+use mm::counters::NodeStat;
 use mm::page_alloc::PageBlock;
 use mm::pgtable::{PageSize, Prot};
 use mm::vmalloc::{Purpose, Request, VmapArea};
@@ -42,7 +43,10 @@ impl Stack {
         let block = memory.pages.alloc_zeroed(Gfp::KERNEL, ORDER)?;
         let phys = block.pfn(Machine).phys();
         match vmalloc::map(memory, REQUEST, phys, Prot::KERNEL_RW, PageSize::Size4K) {
-            Ok(area) => Ok(Self { area, block }),
+            Ok(area) => {
+                count(memory, &block, STACK_BYTES as i64 >> 10);
+                Ok(Self { area, block })
+            }
             Err(error) => {
                 memory.pages.free_pages(block);
                 Err(error)
@@ -63,6 +67,14 @@ impl Stack {
     pub unsafe fn free(self, memory: &'static Memory) {
         // SAFETY: the area came from there, and nobody uses it.
         unsafe { vmalloc::unmap(memory, self.area) };
+        count(memory, &self.block, -(STACK_BYTES as i64 >> 10));
         memory.pages.free_pages(self.block);
+    }
+}
+
+/// Counts so many KiB of stacks on the pages' node (Linux: `account_kernel_stack`).
+fn count(memory: &Memory, block: &PageBlock, kib: i64) {
+    if let Some(node) = memory.pages.nodes().get(block.page().node()) {
+        node.counters().add(NodeStat::KernelStackKb, kib);
     }
 }

@@ -19,7 +19,7 @@ use mm::arch::layout::{VMALLOC, VMALLOC_END};
 use mm::areas::NodeAlloc;
 use mm::pgtable::{LocalTlb, OutOfMemory, PageSize, Prot, VirtRange};
 use mm::slub::{CacheFlags, CacheParams};
-use mm::vmalloc::{Request, VmapArea, VmapSpace};
+use mm::vmalloc::{Purpose, Request, VmapArea, VmapSpace};
 use mm::{Gfp, PhysAddr};
 
 use super::{Error, Memory};
@@ -57,6 +57,13 @@ pub(super) const AREA_CACHE: CacheParams<'static> = CacheParams {
 /// The space without areas.
 pub(super) fn space() -> Result<Space, Error> {
     VirtRange::from_bounds(VMALLOC, VMALLOC_END).map(Space::new).ok_or(Error::Layout)
+}
+
+/// Bytes of memory that areas have taken from the page allocator; devices' memory is not (Linux: `vmalloc_nr_pages`).
+pub fn used_bytes(memory: &Memory) -> u64 {
+    let areas = memory.vmalloc.lock();
+    let taken = areas.iter().filter(|area| matches!(area.purpose(), Purpose::Stack));
+    taken.map(|area| area.range().len_bytes()).sum()
 }
 
 /// Takes an area and maps all of it to the bytes from `phys` on, with the largest pages up to `largest` that fit.

@@ -3,21 +3,24 @@
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use kernel::memory::stack::{STACK_BYTES, Stack};
+use kernel::memory::vmalloc;
 use kernel::{ktest, thread};
 use mm::VirtAddr;
+use mm::counters::NodeStat;
 
 use crate::support::{leaks_nothing, memory};
 
 ktest!(a_stack_is_mapped_and_has_holes_around_it);
 ktest!(threads_run_on_their_own_stacks_and_end);
 ktest!(stacks_are_zeroed_and_reused);
+ktest!(stacks_are_counted_until_they_are_given_back);
 
 fn mapped(addr: u64) -> bool {
     memory().kernel_map.lock().translate(VirtAddr::new(addr)).is_some()
 }
 
-/// The list of unused stacks keeps what it has grown to: let it grow before leaks are looked for.
-fn with_list_grown<const N: usize>(test: impl FnOnce(&'static kernel::memory::Memory)) {
+/// The first stacks leave nodes of their areas in the CPU's slab caches: so many come before leaks are looked for.
+fn with_caches_filled<const N: usize>(test: impl FnOnce(&'static kernel::memory::Memory)) {
     let stacks = [(); N].map(|()| Stack::new(memory()).expect("memory for a stack"));
     // SAFETY: never used.
     stacks.into_iter().for_each(|stack| unsafe { stack.free(memory()) });
@@ -25,7 +28,7 @@ fn with_list_grown<const N: usize>(test: impl FnOnce(&'static kernel::memory::Me
 }
 
 fn a_stack_is_mapped_and_has_holes_around_it() {
-    with_list_grown::<2>(|memory| {
+    with_caches_filled::<2>(|memory| {
         let stacks = [(); 2].map(|()| Stack::new(memory).expect("memory for a stack"));
         for range in stacks.iter().map(Stack::addresses) {
             assert_eq!(range.end - range.start, STACK_BYTES);
@@ -42,7 +45,7 @@ fn a_stack_is_mapped_and_has_holes_around_it() {
 fn threads_run_on_their_own_stacks_and_end() {
     const NR: usize = 16;
     static SUM: AtomicU64 = AtomicU64::new(0);
-    with_list_grown::<NR>(|memory| {
+    with_caches_filled::<NR>(|memory| {
         let stacks = [(); NR].map(|()| Stack::new(memory).expect("memory for a stack"));
         let mut n = 0;
         let handles = stacks.each_ref().map(|stack| {
@@ -72,7 +75,7 @@ fn threads_run_on_their_own_stacks_and_end() {
 }
 
 fn stacks_are_zeroed_and_reused() {
-    with_list_grown::<1>(|memory| {
+    with_caches_filled::<1>(|memory| {
         let mut places = [0, 1, 2].map(|fill| {
             let stack = Stack::new(memory).expect("memory for a stack");
             let start = stack.addresses().start;
@@ -85,6 +88,22 @@ fn stacks_are_zeroed_and_reused() {
             start
         });
         places.sort_unstable();
-        assert_eq!(places[0], places[2], "a number that was given back is used again");
+        assert_eq!(places[0], places[2], "a place that was given back is used again");
+    });
+}
+
+fn stacks_are_counted_until_they_are_given_back() {
+    with_caches_filled::<2>(|memory| {
+        let counted = || {
+            let nodes = memory.pages.nodes().iter();
+            let kib: u64 = nodes.map(|node| node.counters().get(NodeStat::KernelStackKb)).sum();
+            (kib << 10, vmalloc::used_bytes(memory))
+        };
+        let before = counted();
+        let stacks = [(); 2].map(|()| Stack::new(memory).expect("memory for a stack"));
+        assert_eq!(counted(), (before.0 + 2 * STACK_BYTES, before.1 + 2 * STACK_BYTES));
+        // SAFETY: never used.
+        stacks.into_iter().for_each(|stack| unsafe { stack.free(memory) });
+        assert_eq!(counted(), before);
     });
 }
