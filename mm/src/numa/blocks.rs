@@ -5,7 +5,7 @@
 //! - I2: after a successful `cleanup`, ranges of different nodes do not overlap, and each has memory.
 
 use crate::addr::PhysRange;
-use crate::id::NodeId;
+use crate::id::{MAX_NUMNODES, NodeId};
 use crate::memblock::Memblock;
 use crate::numa::mask::NodeMask;
 use crate::pfn::{Pfn, PfnRange};
@@ -23,6 +23,8 @@ impl Block {
         Self { range: crate::memblock::Region::EMPTY.range, node: NodeId::FIRST };
 }
 
+/// How many ranges there can be (Linux: `NR_NODE_MEMBLKS`).
+pub(super) const MAX_BLOCKS: usize = 2 * MAX_NUMNODES;
 /// How much memory may be in no node: firmware loses a few pages here and there.
 const SLACK_PAGES: u64 = (1 << 20) / crate::PAGE_SIZE as u64;
 

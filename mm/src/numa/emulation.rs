@@ -11,7 +11,7 @@
 //! - E1: `made` and `left` together are the physical ranges; none of `made` crosses the end of a physical one.
 //! - E2: `physical` has an entry for each emulated node.
 
-use super::blocks::{Block, Blocks, present_pages};
+use super::blocks::{Block, Blocks, MAX_BLOCKS, present_pages};
 use super::mask::NodeMask;
 use super::options::{Fake, Split};
 use crate::PAGE_SIZE;
@@ -24,8 +24,6 @@ use crate::pfn::{Pfn, PfnRange};
 const GRAIN: u64 = 32 << 20;
 /// Where memory for devices with 32 address bits ends.
 const DMA32_END: u64 = 1 << 32;
-/// How many ranges emulated nodes may have (Linux: `NR_NODE_MEMBLKS`).
-const MAX_BLOCKS: usize = 2 * MAX_NUMNODES;
 
 /// Emulated nodes, in memory of memblock.
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 //! memory, then distances. Nodes are numbered by the first mention of their domains in that order.
 
 use super::Tables;
-use super::blocks::{Block, Blocks};
+use super::blocks::{Block, Blocks, MAX_BLOCKS};
 use super::emulation::Emulated;
 use super::mask::NodeMask;
 use super::options::Fake;
@@ -101,7 +101,7 @@ impl<'a> Parsed<'a> {
         let all = || srat.affinities().flatten();
         let nr_memory = all().filter(|a| matches!(a, Affinity::Memory { .. })).count();
         let nr_cpus = all().filter(|a| matches!(a, Affinity::Cpu { .. })).count();
-        Self::with_room(all().count().min(MAX_NUMNODES), nr_cpus, nr_memory, memblock)
+        Self::with_room(all().count().min(MAX_NUMNODES), nr_cpus, nr_memory.min(MAX_BLOCKS), memblock)
     }
 
     fn with_room(
@@ -218,6 +218,7 @@ impl<'a> Parsed<'a> {
             };
             let last = base.wrapping_add(size_bytes).wrapping_sub(1);
             if self.blocks.add(node, base, size_bytes).is_none() {
+                log::error!("too many memblk ranges");
                 log::error!(
                     "ACPI: SRAT: Failed to add memblk to node {node} [mem {base:#010x}-{last:#010x}]"
                 );

@@ -275,6 +275,21 @@ fn a_node_of_2_mib_is_a_node() {
 }
 
 #[test]
+fn more_ranges_than_there_can_be_make_the_srat_useless() {
+    let entries = |nr: u64| -> Vec<_> {
+        let size = (2 << 30) / nr;
+        (0..nr).map(|i| tables::memory(0, i * size, size, 1)).collect()
+    };
+    let most = tables::srat(3, &entries(2048));
+    assert_eq!(two_gib(&most, None).0, [0]);
+    assert!(!two_gib(&most, None).1.iter().any(|line| line.contains("not used")));
+    let too_many = two_gib(&tables::srat(3, &[entries(2048), entries(1)].concat()), None).1;
+    let at = too_many.iter().position(|line| line == "too many memblk ranges").unwrap();
+    assert_eq!(too_many[at + 1], "ACPI: SRAT: Failed to add memblk to node 0 [mem 0x00000000-0x7fffffff]");
+    assert_eq!(too_many[at + 2], "ACPI: SRAT: SRAT not used.");
+}
+
+#[test]
 fn entries_that_are_not_enabled_do_not_count() {
     let entries = [tables::memory(7, 0, 1 << 30, 0), tables::memory(3, 0, 2 << 30, 1), tables::cpu(9, 1, 0)];
     let (possible, log) = two_gib(&tables::srat(3, &entries), None);
