@@ -164,6 +164,10 @@ impl NodeMap for Spec {
         self.ram.iter().any(|r| r.0 == node) || self.cpu_nodes.contains(&node)
     }
 
+    fn is_online(&self, node: NodeId) -> bool {
+        self.is_possible(node)
+    }
+
     fn distance(&self, from: NodeId, to: NodeId) -> u64 {
         let known = self.distances.get(from.index()).and_then(|row| row.get(to.index()));
         known.copied().unwrap_or(if from == to { 10 } else { 20 })

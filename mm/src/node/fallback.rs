@@ -20,44 +20,40 @@ pub trait Topology {
     fn has_cpus(&self, node: NodeId) -> bool;
 }
 
-/// The state that lasts from one node's order to the next: `load` and `used` have an entry for each possible node.
+/// The state that lasts from one node's order to the next: `load` and `order` have an entry for each possible node.
 #[derive(Debug)]
 pub struct FallbackOrder<'a> {
     load: &'a mut [u32],
-    used: &'a mut [bool],
+    /// The nodes after the local one, each behind how far it is.
+    order: &'a mut [(u64, NodeId)],
 }
 
 impl<'a> FallbackOrder<'a> {
     /// Starts with the first node. Both slices are as long as there are possible nodes.
-    pub fn new(load: &'a mut [u32], used: &'a mut [bool]) -> Self {
+    pub fn new(load: &'a mut [u32], order: &'a mut [(u64, NodeId)]) -> Self {
         load.fill(0);
-        Self { load, used }
+        Self { load, order }
     }
 
     /// Gives `visit` the nodes that `local` tries, itself first, then those with memory (Linux: `build_zonelists`). To be
-    /// called for each node in rising order. Takes time by the square of the number of nodes.
+    /// called for each node in rising order. O(n log n) for n nodes.
     pub fn build(&mut self, local: NodeId, topology: &impl Topology, mut visit: impl FnMut(NodeId)) {
-        self.used.fill(false);
-        let mut prev = local;
-        let mut next = Some(local);
-        while let Some(node) = next {
-            self.used[node.index()] = true;
-            if topology.distance(local, node) != topology.distance(local, prev) {
-                self.load[node.index()] += 1;
-            }
-            visit(node);
-            prev = node;
-            next = self.nearest(local, topology);
+        let mut nr = 0;
+        let all = (0..self.load.len()).map(|n| NodeId(n as u16));
+        for (slot, node) in self.order.iter_mut().zip(all.filter(|&n| n != local && topology.has_memory(n))) {
+            let further = (node < local) as u64 + topology.has_cpus(node) as u64;
+            let load = self.load[node.index()] as u64;
+            *slot = ((topology.distance(local, node) + further) * PENALTY_SCALE + load, node);
+            nr += 1;
         }
-    }
-
-    fn nearest(&self, local: NodeId, topology: &impl Topology) -> Option<NodeId> {
-        (0..self.used.len())
-            .map(|n| NodeId(n as u16))
-            .filter(|n| !self.used[n.index()] && topology.has_memory(*n))
-            .min_by_key(|&n| {
-                let further = (n < local) as u64 + topology.has_cpus(n) as u64;
-                (topology.distance(local, n) + further) * PENALTY_SCALE + self.load[n.index()] as u64
-            })
+        // Only nodes that are taken already get more load, so all can be ordered at once.
+        self.order[..nr].sort_unstable();
+        let mut last_distance = topology.distance(local, local);
+        for node in core::iter::once(local).chain(self.order[..nr].iter().map(|&(_, node)| node)) {
+            let distance = topology.distance(local, node);
+            self.load[node.index()] += u32::from(distance != last_distance);
+            last_distance = distance;
+            visit(node);
+        }
     }
 }

@@ -64,7 +64,8 @@ impl fmt::Display for Order<'_> {
     }
 }
 
-pub(super) fn zonelists(nodes: &Nodes, dma_reserved: u64) {
+/// `online`: how many nodes are.
+pub(super) fn zonelists(nodes: &Nodes, online: usize, dma_reserved: u64) {
     let zones = || nodes.populated_zones();
     let total: u64 = zones()
         .map(|z| estimated_managed(z.idx(), Span { pages: z.span(), present: z.present() }, dma_reserved))
@@ -74,8 +75,7 @@ pub(super) fn zonelists(nodes: &Nodes, dma_reserved: u64) {
     }
     // With less than a pageblock of each type, grouping would only waste memory.
     let grouping = if total < PAGEBLOCK_NR_PAGES * MigrateType::COUNT as u64 { "off" } else { "on" };
-    let built = nodes.iter().count();
-    log::info!("Built {built} zonelists, mobility grouping {grouping}.  Total pages: {total}");
+    log::info!("Built {online} zonelists, mobility grouping {grouping}.  Total pages: {total}");
     if let Some(zone) = zones().map(|z| z.idx()).filter(|z| *z != ZoneIdx::Movable).max() {
         log::info!("Policy zone: {}", zone.name());
     }

@@ -32,6 +32,8 @@ pub trait NodeMap {
     fn nr_ids(&self) -> usize;
     /// Whether the node exists: with memory, with CPUs, or with neither yet (Linux: `N_POSSIBLE`).
     fn is_possible(&self, node: NodeId) -> bool;
+    /// Whether the node is in use: with memory, or with CPUs or other users of memory (Linux: `N_ONLINE`).
+    fn is_online(&self, node: NodeId) -> bool;
     /// Distance from one node to another, 10 to itself.
     fn distance(&self, from: NodeId, to: NodeId) -> u64;
 }
@@ -47,6 +49,9 @@ impl NodeMap for OneNode {
     fn is_possible(&self, node: NodeId) -> bool {
         node == NodeId::FIRST
     }
+    fn is_online(&self, node: NodeId) -> bool {
+        self.is_possible(node)
+    }
     fn distance(&self, _: NodeId, _: NodeId) -> u64 {
         10
     }
@@ -58,6 +63,9 @@ impl NodeMap for Numa<'_> {
     }
     fn is_possible(&self, node: NodeId) -> bool {
         self.possible().contains(node)
+    }
+    fn is_online(&self, node: NodeId) -> bool {
+        self.online().contains(node)
     }
     fn distance(&self, from: NodeId, to: NodeId) -> u64 {
         Numa::distance(self, from, to).into()
@@ -220,8 +228,8 @@ impl Setup {
     pub fn build_zonelists(self, memblock: &mut Memblock<'_>, map: &impl NodeMap) -> Result<Nodes, Error> {
         let nr_zones = self.nodes.populated_zones().count();
         let load = memblock.alloc_slice(self.data.len, 0u32, OnNode::Any)?;
-        let used = memblock.alloc_slice(self.data.len, false, OnNode::Any)?;
-        let mut order = FallbackOrder::new(load, used);
+        let sorted = memblock.alloc_slice(self.data.len, (0, NodeId::FIRST), OnNode::Any)?;
+        let mut order = FallbackOrder::new(load, sorted);
         let near = Near { nodes: &self.nodes, map };
         for id in self.data.ids() {
             let Some(node) = NonNull::new(self.data.slot(id).load(Ordering::Relaxed)) else { continue };
@@ -241,13 +249,14 @@ impl Setup {
                 addr_of_mut!((*node.as_ptr()).zonelists).write([fallback.finish(), this_node.finish()])
             };
         }
-        for scratch in [memblock.range_of(load), memblock.range_of(used)].into_iter().flatten() {
+        for scratch in [memblock.range_of(load), memblock.range_of(sorted)].into_iter().flatten() {
             memblock.free(scratch)?;
         }
         if cfg!(debug_assertions) {
             self.nodes.validate();
         }
-        super::log::zonelists(&self.nodes, dma_reserved(memblock));
+        let online = self.nodes.iter().filter(|node| map.is_online(node.id())).count();
+        super::log::zonelists(&self.nodes, online, dma_reserved(memblock));
         Ok(self.nodes)
     }
 

@@ -16,14 +16,39 @@ impl NodeMap for Facts {
     fn is_possible(&self, node: NodeId) -> bool {
         node.index() < self.possible
     }
+    fn is_online(&self, node: NodeId) -> bool {
+        self.is_possible(node)
+    }
     fn distance(&self, from: NodeId, to: NodeId) -> u64 {
         let row = self.distances.get(from.index()).and_then(|r| r.get(to.index()));
         row.copied().unwrap_or(if from == to { 10 } else { 20 })
     }
 }
 
+/// A machine with a node more that could come online.
+struct OneMore<'f>(&'f Facts);
+
+impl NodeMap for OneMore<'_> {
+    fn nr_ids(&self) -> usize {
+        self.0.nr_ids() + 1
+    }
+    fn is_possible(&self, node: NodeId) -> bool {
+        node.index() < self.nr_ids()
+    }
+    fn is_online(&self, node: NodeId) -> bool {
+        self.0.is_online(node)
+    }
+    fn distance(&self, from: NodeId, to: NodeId) -> u64 {
+        self.0.distance(from, to)
+    }
+}
+
 /// Builds a machine's nodes, without touching its struct pages, and shows them to `check`.
 fn with_nodes(m: &Facts, check: impl FnOnce(&Memblock<'_>, Nodes)) {
+    with_nodes_of(m, m, check);
+}
+
+fn with_nodes_of(m: &Facts, map: &impl NodeMap, check: impl FnOnce(&Memblock<'_>, Nodes)) {
     let end = m.ram.iter().map(|r| r.pages.end).max().unwrap();
     let sim = SimMachine::new(end.align_up(crate::sparse::SECTION_NR_PAGES).byte());
     let (mut memory, mut reserved) = (vec![Region::EMPTY; 64], vec![Region::EMPTY; 64]);
@@ -37,11 +62,11 @@ fn with_nodes(m: &Facts, check: impl FnOnce(&Memblock<'_>, Nodes)) {
     // SAFETY: simulated RAM of this machine, nobody else's; it outlives the nodes.
     let setup = unsafe {
         memblock.allow_resize(sim.machine());
-        let data = NodeData::allocate(&mut memblock, sim.machine(), m).unwrap();
+        let data = NodeData::allocate(&mut memblock, sim.machine(), map).unwrap();
         let sparse = Sparse::init(&mut memblock, sim.machine(), &mut AlreadyPopulated).unwrap();
         Setup::new(&mut memblock, data, sparse, m.online, m.movable_request()).unwrap()
     };
-    let nodes = setup.build_zonelists(&mut memblock, m).unwrap();
+    let nodes = setup.build_zonelists(&mut memblock, map).unwrap();
     nodes.validate();
     nodes.sparse().validate(&memblock);
     check(&memblock, nodes);
@@ -225,4 +250,37 @@ fn boot_logs_what_linux_logs() {
     for line in ["0, zone DMA: 1", "0, zone DMA: 97", "1, zone Movable: 32"] {
         assert!(got.contains(&std::format!("On node {line} pages in unavailable ranges")), "{line}");
     }
+}
+
+#[test]
+fn a_node_that_is_not_online_has_zonelists_but_is_not_counted() {
+    let m = machines().into_iter().find(|m| m.name == "uma-2g").unwrap();
+    let got = crate::testlog::capture(|| with_nodes_of(&m, &OneMore(&m), |_, _| ())).1;
+    for line in ["Initializing node 1 as memoryless", "Fallback order for Node 1: 1 0 "] {
+        assert!(got.iter().any(|l| l == line), "{line}");
+    }
+    assert!(got.iter().any(|l| l.starts_with("Built 1 zonelists, ")), "{got:?}");
+}
+
+#[test]
+fn an_order_takes_a_few_looks_at_each_node() {
+    struct Ring(core::cell::Cell<usize>);
+    impl Topology for Ring {
+        fn distance(&self, from: NodeId, to: NodeId) -> u64 {
+            self.0.set(self.0.get() + 1);
+            10 + u64::from(from.0.abs_diff(to.0) % 7)
+        }
+        fn has_memory(&self, _: NodeId) -> bool {
+            true
+        }
+        fn has_cpus(&self, _: NodeId) -> bool {
+            false
+        }
+    }
+    let (mut load, mut order) = (vec![0; 256], vec![Default::default(); 256]);
+    let (ring, mut seen) = (Ring(Default::default()), 0);
+    let mut orders = FallbackOrder::new(&mut load, &mut order);
+    (0..256).for_each(|local| orders.build(NodeId(local), &ring, |_| seen += 1));
+    assert_eq!(seen, 256 * 256);
+    assert!(ring.0.get() <= 3 * seen, "{} looks", ring.0.get());
 }

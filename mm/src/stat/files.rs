@@ -207,7 +207,7 @@ impl File {
     /// Those of `out`.
     pub fn write(self, system: &System<'_>, out: &mut dyn Write) -> fmt::Result {
         match self {
-            Self::ZoneInfo => write_zoneinfo(system.pages, out),
+            Self::ZoneInfo => write_zoneinfo(system, out),
             Self::BuddyInfo => {
                 let mut zones = system.pages.nodes().populated_zones();
                 zones.try_for_each(|zone| freelists::write_buddyinfo(out, &collect::free_lists(zone)))
@@ -260,8 +260,9 @@ impl NodeFile {
     }
 }
 
-fn write_zoneinfo(pages: &PageAllocator, out: &mut dyn Write) -> fmt::Result {
-    for node in pages.nodes().iter() {
+fn write_zoneinfo(system: &System<'_>, out: &mut dyn Write) -> fmt::Result {
+    let (pages, online) = (system.pages, system.topology.states.get(NodeState::Online));
+    for node in pages.nodes().iter().filter(|node| online.contains(node.id())) {
         let first = node.populated_zones().next().map(Zone::idx);
         for zone in node.zones() {
             let node_stats = (first == Some(zone.idx())).then(|| node.counters().snapshot());

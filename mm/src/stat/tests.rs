@@ -92,6 +92,20 @@ fn zoneinfo_shows_all_zones_and_each_nodes_counters_once() {
 }
 
 #[test]
+fn zoneinfo_leaves_out_nodes_that_are_not_online() {
+    let m = TestMachine::with(6 << 10, 2, 1);
+    with_system(&m, 1, |system| {
+        let numa = Numa::of(1, &[NodeId(0)]);
+        let states = NodeStates::new(&numa, m.pages.nodes(), 1);
+        let topology = Topology { numa: &numa, states: &states, ..system.topology };
+        let mut out = String::new();
+        File::ZoneInfo.write(&System { topology, ..*system }, &mut out).unwrap();
+        assert_eq!(out.lines().filter(|line| line.starts_with("Node ")).count(), 5, "{out}");
+        assert!(!out.contains("Node 1"), "{out}");
+    });
+}
+
+#[test]
 fn free_lists_count_what_is_free() {
     let m = TestMachine::with(64, 1, 1);
     let block = run_as_cpu(CpuId(0), || m.pages.alloc_pages(Gfp::KERNEL, Order::ZERO).unwrap());
