@@ -46,7 +46,7 @@ impl Deref for Bytes {
     fn deref(&self) -> &[u8] {
         match self {
             Self::Early(memory) => memory,
-            // SAFETY: as above.
+            // SAFETY: where the firmware's tables are is memory, and the firmware does not run any more.
             Self::Mapped(mapping) => unsafe { mapping.as_bytes() },
         }
     }

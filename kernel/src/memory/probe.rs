@@ -7,7 +7,8 @@
 //! ```
 //!
 //! What the firmware calls usable is. For the rest a write tells: memory keeps it. What does not is taken out of the map
-//! again: struct pages in it would be lost. Nothing is probed on a machine whose user wants no more than the firmware.
+//! again: struct pages in it would be lost. The memory of a device, such as a display's, keeps it too; who calls that usable
+//! gets what was asked for. Nothing is probed on a machine whose user wants no more than the firmware.
 //!
 //! # Invariants
 //! - I1: the boot loader's tables map physical memory below [`Boot::mapped_end`] at the direct map's place, and nobody uses
