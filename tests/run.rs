@@ -113,6 +113,8 @@ fn trials() -> Vec<Trial> {
         let run = strata("--memory 512M --timeout 240 -- 'memmap=6G@0 memmap=1G@64T poweroff'")?.ends(0)?;
         run.prints("user: [mem 0x0000000000100000-0x000000001ffdffff] usable")?;
         run.prints("e820: no memory at [mem 0x20000000-")?;
+        // The frame buffer keeps what is written: it is taken for memory, and must not stop decoding.
+        run.prints("its memory at 0xfd000000 is used as RAM")?;
         run.prints("e820: no memory at [mem 0x400000000000-0x40003fffffff]")
     });
     add("a_memory_map_with_too_little_memory_ends_the_run_and_says_so", || {

@@ -58,7 +58,7 @@ impl Boot {
 
     /// The firmware's memory map as the firmware gave it, raw: entries may overlap.
     pub fn firmware_map(&self) -> impl Iterator<Item = FirmwareEntry> + Clone + use<> {
-        let mut entries = self.info.memory_regions.iter().filter_map(entry).peekable();
+        let mut entries = self.info.memory_regions.iter().map(entry).peekable();
         core::iter::from_fn(move || {
             let mut merged = entries.next()?;
             while let Some(next) =
@@ -113,13 +113,13 @@ impl Boot {
     }
 }
 
-fn entry(region: &MemoryRegion) -> Option<FirmwareEntry> {
+/// A region as it is; one that ends before it starts is empty. Whoever takes the map reports those.
+fn entry(region: &MemoryRegion) -> FirmwareEntry {
     let kind = match region.kind {
         MemoryRegionKind::Usable | MemoryRegionKind::Bootloader => Kind::RAM.raw(),
         MemoryRegionKind::UnknownBios(kind) => kind,
         MemoryRegionKind::UnknownUefi(kind) => Kind::from_efi(kind).raw(),
         _ => Kind::RESERVED.raw(),
     };
-    let size = region.end.checked_sub(region.start).filter(|&size| size != 0)?;
-    Some(FirmwareEntry { start: region.start, size, kind })
+    FirmwareEntry { start: region.start, size: region.end.saturating_sub(region.start), kind }
 }

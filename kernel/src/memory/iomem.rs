@@ -103,7 +103,8 @@ fn functions(claims: &[Claim], memblock: &mut Memblock<'static>) -> Result<&'sta
     let otherwise = named().next().is_none().then_some(0);
     let roots = || named().map(|bus| bus.bus).chain(otherwise);
     let slots = memblock.alloc_slice(pci::count(&ports, roots()), Function::EMPTY, OnNode::Any)?;
-    Ok(pci::scan(&ports, roots(), slots))
+    let is_ram = |range| memblock.memory_in(range).next().is_some();
+    Ok(pci::scan(&ports, roots(), is_ram, slots))
 }
 
 /// In Linux's order: who comes first is inside, or keeps others out.

@@ -8,7 +8,7 @@
 //!
 //! # Invariants
 //! - I1: no input panics, loops or nests without bound; work is linear in the size of the tables, but for sorting the
-//!   devices' names.
+//!   devices' names and for comparing each CPU with those before it.
 //!
 //! # Not here
 //! Finding the tables in memory (the kernel does). SRAT and SLIT: [`crate::numa`].

@@ -32,8 +32,9 @@ pub(super) fn secondary_bus(config: &impl Config, at: PciAddress) -> Option<u8> 
     (secondary > at.bus().bus).then_some(secondary)
 }
 
-/// Reads what a function is and decodes (Linux: `pci_setup_device`).
-pub(super) fn probe(config: &impl Config, at: PciAddress) -> Function {
+/// Reads what a function is and decodes (Linux: `pci_setup_device`). One with an address where `is_ram` is not asked for
+/// sizes: it would have to stop decoding.
+pub(super) fn probe(config: &impl Config, at: PciAddress, is_ram: &impl Fn(PhysRange) -> bool) -> Function {
     let command = config.read(at, register::COMMAND) & 0xffff;
     let class = Class(config.read(at, register::CLASS) >> 8);
     let mut function = Function { address: at, class, command, ..Function::EMPTY };
@@ -42,6 +43,10 @@ pub(super) fn probe(config: &impl Config, at: PciAddress) -> Function {
         BRIDGE => (2, register::BRIDGE_ROM),
         _ => return function,
     };
+    if let Some(used) = reaches(config, at, nr_bars).find(|&range| is_ram(range)) {
+        log::warn!("pci {at}: its memory at {:#x} is used as RAM; resources not read", used.start());
+        return function;
+    }
     // A host bridge that stops decoding may cut memory off.
     let silent = command & !(DECODE_MEMORY | DECODE_PORTS);
     let must_stop = command != silent && !class.is_host_bridge();
@@ -61,11 +66,31 @@ pub(super) fn probe(config: &impl Config, at: PciAddress) -> Function {
     function
 }
 
+/// How far the function's memory can reach, without asking: its ranges are aligned to their sizes.
+fn reaches(config: &impl Config, at: PciAddress, nr_bars: usize) -> impl Iterator<Item = PhysRange> {
+    let bar = move |index: usize| config.read(at, register::FIRST_BAR + 4 * index as u8);
+    let mut next = 0;
+    let registers = core::iter::from_fn(move || {
+        let index = next;
+        let low = (index < nr_bars).then(|| bar(index))?;
+        let is_wide = low & (PORTS | 0b110) == WIDE && index + 1 < nr_bars;
+        next += if is_wide { 2 } else { 1 };
+        Some((low, if is_wide { bar(index + 1) } else { 0 }))
+    });
+    registers.filter(|(low, _)| low & PORTS == 0).filter_map(|(low, high)| {
+        let start = u64::from(high) << 32 | u64::from(low & !FLAGS);
+        PhysRange::from_size(start, start & start.wrapping_neg())
+    })
+}
+
+/// A register of ports, not of memory.
+const PORTS: u32 = 1;
+/// The address goes on in the next register.
+const WIDE: u32 = 0b100;
+const FLAGS: u32 = 0xf;
+
 fn read_bars(config: &impl Config, at: PciAddress, bars: &mut [Option<Region>]) {
-    const PORTS: u32 = 1;
-    const WIDE: u32 = 0b100;
     const PREFETCH: u32 = 0b1000;
-    const FLAGS: u32 = 0xf;
     let mut index = 0;
     while index < bars.len() {
         let offset = register::FIRST_BAR + 4 * index as u8;

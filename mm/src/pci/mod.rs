@@ -124,16 +124,18 @@ pub fn count(config: &impl Config, roots: impl Iterator<Item = u8>) -> usize {
     nr
 }
 
-/// Finds the functions, each bus's after those of the bus that leads to it. Returns those that found a slot.
+/// Finds the functions, each bus's after those of the bus that leads to it. Returns those that found a slot. A function whose
+/// memory `is_ram` calls RAM in use has no resources: asking for sizes would cut it off.
 pub fn scan<'a>(
     config: &impl Config,
     roots: impl Iterator<Item = u8>,
+    is_ram: impl Fn(PhysRange) -> bool,
     slots: &'a mut [Function],
 ) -> &'a [Function] {
     let mut nr = 0;
     each(config, roots, |at| {
         if let Some(slot) = slots.get_mut(nr) {
-            *slot = bar::probe(config, at);
+            *slot = bar::probe(config, at, &is_ram);
             nr += 1;
         }
     });

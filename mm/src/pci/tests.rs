@@ -62,7 +62,7 @@ impl Model {
     fn scan(&self, roots: &[u8]) -> Vec<Function> {
         let before = self.clone();
         let mut slots = vec![Function::EMPTY; count(self, roots.iter().copied())];
-        let found = scan(self, roots.iter().copied(), &mut slots).to_vec();
+        let found = scan(self, roots.iter().copied(), |_| false, &mut slots).to_vec();
         assert_eq!(*self, before, "I1: registers are as they were");
         assert_eq!(found.len(), slots.len());
         found
@@ -120,6 +120,27 @@ fn bars_of_each_kind_are_sized() {
   200000000-20000ffff : 0000:00:02.0
 ";
     assert_eq!((tree.as_str(), log.len()), (want, 0));
+}
+
+#[test]
+fn a_function_in_ram_that_is_used_goes_on_decoding() {
+    let model = Model::default();
+    model.add(at(0, 2, 0), 0x03_0000, 0, MEMORY);
+    model.set(at(0, 2, 0), 0x10, 0xfd00_0008, 0xff00_0000);
+    model.set(at(0, 2, 0), 0x18, 0x0000_0004, 0xffff_0000);
+    model.set(at(0, 2, 0), 0x1c, 0x2, u32::MAX);
+    let scan_with = |ram: (u64, u64)| {
+        let (mut slots, ram) = (vec![Function::EMPTY; 1], PhysRange::new(ram.0, ram.1).unwrap());
+        capture(|| scan(&model, [0].into_iter(), |range| range.overlaps(ram), &mut slots)[0])
+    };
+    for ram in [(0xfdff_f000, 0xfe00_0000), (0, 1 << 32), (3 << 33, 4 << 33), (2 << 32, (2 << 32) + 1)] {
+        let (function, log) = scan_with(ram);
+        let found = function.bars.iter().flatten().count();
+        let used = (2 << 32..4 << 32).contains(&ram.0) || ram.0 < 1 << 32;
+        assert_eq!((found, log.len()), if used { (0, 1) } else { (2, 0) }, "{ram:#x?}");
+    }
+    let (function, log) = scan_with((0, 0xfd00_0000));
+    assert_eq!((function.bars.iter().flatten().count(), log.len()), (2, 0));
 }
 
 #[test]
