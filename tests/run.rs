@@ -28,6 +28,51 @@ fn trials() -> Vec<Trial> {
     let mut add = |name: &str, test: fn() -> Result<(), Failed>| {
         trials.push(Trial::test(format!("run::{name}"), test));
     };
+    usage(&mut add);
+    options(&mut add);
+    memory_maps(&mut add);
+    work(&mut add);
+    // The struct pages alone are 14 GiB.
+    trials.push(
+        Trial::test("run::a_machine_of_900_gib_boots_with_its_memory_untouched", || {
+            let flags = "-machine pc,memory-backend=ram0 -m 900G -object memory-backend-ram,id=ram0,size=900G,reserve=off";
+            let run = strata(&format!("--timeout 600 --qemu-args '{flags}' -- dump=meminfo poweroff"))?.ends(0)?;
+            run.prints("  Normal   [mem 0x0000000100000000-0x000000e13fffffff]")?;
+            run.prints("MemTotal:       9289")
+        })
+        .with_ignored_flag(available_gib() < 18),
+    );
+    for (name, options) in [
+        ("bios", "--firmware bios"),
+        ("uefi", "--firmware uefi"),
+        ("128m", "--memory 128M"),
+        ("6g", "--memory 6G"),
+        ("two_nodes", "--memory 4G --numa 2"),
+        ("icount", "--icount"),
+    ] {
+        let name = format!("run::boot_dumps_its_files_and_powers_off_with_status_0_{name}");
+        trials.push(Trial::test(name, move || {
+            let run = strata(&format!("{options} --timeout 240 -- dump=all poweroff"))?.ends(0)?;
+            for file in ["zoneinfo", "buddyinfo", "slabinfo", "meminfo", "iomem"] {
+                run.prints(&format!("--- begin /proc/{file} ---"))?;
+                run.prints(&format!("--- end /proc/{file} ---"))?;
+            }
+            run.prints("--- begin /sys/devices/system/node/node0/meminfo ---")?;
+            // What is mapped in the fixmap, then by ioremap.
+            run.prints("IOAPIC[0]: apic_id 0, version 32, address 0xfec00000, GSI 0-23")?;
+            run.prints("ACPI: HPET id: 0x8086a201 base: 0xfed00000")?;
+            run.prints("hpet0: 3 comparators, 64-bit 100.000000 MHz counter")?;
+            for device in DEVICES {
+                run.prints(device)?;
+            }
+            Ok(())
+        }));
+    }
+    trials
+}
+
+/// The host program itself.
+fn usage(add: &mut impl FnMut(&str, fn() -> Result<(), Failed>)) {
     add("bad_usage_ends_with_status_2_and_says_why", bad_usage);
     add("too_little_memory_is_refused", || {
         strata("--memory 8M")?.ends(2)?.says("too little")?;
@@ -50,6 +95,10 @@ fn trials() -> Vec<Trial> {
         let output = play("panic", "", Stdio::null())?;
         output.ends(1)?.prints("a planted assertion")
     });
+}
+
+/// Options of the kernel.
+fn options(add: &mut impl FnMut(&str, fn() -> Result<(), Failed>)) {
     add("malformed_and_unknown_kernel_options_are_reported_and_the_boot_goes_on", || {
         let options = "loglevel=abc memblock=x numa=banana dump=nosuch foo bar=\"baz qux\" poweroff";
         let run = strata(&format!("--timeout 240 -- '{options}'"))?.ends(0)?;
@@ -89,6 +138,10 @@ fn trials() -> Vec<Trial> {
         run.prints("Malformed early option 'kernelcore'")?;
         run.prints("Malformed early option 'movablecore'")
     });
+}
+
+/// Memory maps of the command line.
+fn memory_maps(add: &mut impl FnMut(&str, fn() -> Result<(), Failed>)) {
     add("the_command_lines_memory_map_is_the_one_that_counts", || {
         let map = "memmap=exactmap,639K@0,127M@1M memmap=64K#130M memmap=16M!4G mem=oops memmap=1M$";
         let run = strata(&format!("--memory 1G --timeout 240 -- '{map} dump=iomem poweroff'"))?.ends(0)?;
@@ -122,6 +175,10 @@ fn trials() -> Vec<Trial> {
             .ends(1)?
             .prints("Memory cannot be set up: too little memory")
     });
+}
+
+/// What boot spends.
+fn work(add: &mut impl FnMut(&str, fn() -> Result<(), Failed>)) {
     add("boot_spends_on_a_page_at_most_half_of_linuxs_instructions", || {
         for machine in ["--memory 512M", "--memory 4G"] {
             let run = strata(&format!("{machine} --icount --timeout 240 -- poweroff"))?.ends(0)?;
@@ -132,43 +189,6 @@ fn trials() -> Vec<Trial> {
         }
         Ok(())
     });
-    // The struct pages alone are 14 GiB.
-    trials.push(
-        Trial::test("run::a_machine_of_900_gib_boots_with_its_memory_untouched", || {
-            let flags = "-machine pc,memory-backend=ram0 -m 900G -object memory-backend-ram,id=ram0,size=900G,reserve=off";
-            let run = strata(&format!("--timeout 600 --qemu-args '{flags}' -- dump=meminfo poweroff"))?.ends(0)?;
-            run.prints("  Normal   [mem 0x0000000100000000-0x000000e13fffffff]")?;
-            run.prints("MemTotal:       9289")
-        })
-        .with_ignored_flag(available_gib() < 18),
-    );
-    for (name, options) in [
-        ("bios", "--firmware bios"),
-        ("uefi", "--firmware uefi"),
-        ("128m", "--memory 128M"),
-        ("6g", "--memory 6G"),
-        ("two_nodes", "--memory 4G --numa 2"),
-        ("icount", "--icount"),
-    ] {
-        let name = format!("run::boot_dumps_its_files_and_powers_off_with_status_0_{name}");
-        trials.push(Trial::test(name, move || {
-            let run = strata(&format!("{options} --timeout 240 -- dump=all poweroff"))?.ends(0)?;
-            for file in ["zoneinfo", "buddyinfo", "slabinfo", "meminfo", "iomem"] {
-                run.prints(&format!("--- begin /proc/{file} ---"))?;
-                run.prints(&format!("--- end /proc/{file} ---"))?;
-            }
-            run.prints("--- begin /sys/devices/system/node/node0/meminfo ---")?;
-            // What is mapped in the fixmap, then by ioremap.
-            run.prints("IOAPIC[0]: apic_id 0, version 32, address 0xfec00000, GSI 0-23")?;
-            run.prints("ACPI: HPET id: 0x8086a201 base: 0xfed00000")?;
-            run.prints("hpet0: 3 comparators, 64-bit 100.000000 MHz counter")?;
-            for device in DEVICES {
-                run.prints(device)?;
-            }
-            Ok(())
-        }));
-    }
-    trials
 }
 
 /// What Linux 6.1 spends on initialising a struct page (55.0) and freeing it to the buddy allocator (25.3) at boot, in

@@ -168,20 +168,22 @@ fn broken_tables_are_refused_with_a_message() {
     );
 }
 
-/// What Debian's Linux 6.1.192 logged with the same tables on 2 GiB; the end of memory is another there.
+const NO_NODES: [&str; 2] =
+    ["No NUMA configuration found", "Faking a node at [mem 0x0000000000000000-0x000000007fffffff]"];
+
+/// Checks what is logged with a SRAT of these entries on 2 GiB: what Debian's Linux 6.1.192 logged, but for the end of memory.
+#[track_caller]
+fn logs(entries: &[Vec<u8>], want: &[&str]) {
+    with_memblock(&[(0, (2 << 30) - 1, 1)], |memblock, max_pfn| {
+        let srat = tables::srat(3, entries);
+        let tables = Tables { srat: Some(&srat), ..Tables::default() };
+        let (_, log) = capture(|| Numa::init(&tables, Mode::On, &[0, 1], memblock, max_pfn).unwrap());
+        assert_eq!(log, want);
+    });
+}
+
 #[test]
-fn odd_tables_are_judged_as_by_linux() {
-    #[track_caller]
-    fn logs(entries: &[Vec<u8>], want: &[&str]) {
-        with_memblock(&[(0, (2 << 30) - 1, 1)], |memblock, max_pfn| {
-            let srat = tables::srat(3, entries);
-            let tables = Tables { srat: Some(&srat), ..Tables::default() };
-            let (_, log) = capture(|| Numa::init(&tables, Mode::On, &[0, 1], memblock, max_pfn).unwrap());
-            assert_eq!(log, want);
-        });
-    }
-    const NONE: [&str; 2] =
-        ["No NUMA configuration found", "Faking a node at [mem 0x0000000000000000-0x000000007fffffff]"];
+fn odd_tables_are_refused_as_by_linux() {
     let cpu0 = || tables::cpu(0, 0, 1);
     let half = || tables::memory(0, 0, 1 << 30, 1);
     let all = || tables::memory(0, 0, 2 << 30, 1);
@@ -191,13 +193,13 @@ fn odd_tables_are_judged_as_by_linux() {
             "SRAT: PXM 0 -> APIC 0x00 -> Node 0",
             "ACPI: SRAT: Too many proximity domains.",
             "ACPI: SRAT: SRAT not used.",
-            NONE[0],
-            NONE[1],
+            NO_NODES[0],
+            NO_NODES[1],
         ],
     );
     logs(
         &[all(), tables::cpu(5000, 0, 1)],
-        &["SRAT: Too many proximity domains 1388", "ACPI: SRAT: SRAT not used.", NONE[0], NONE[1]],
+        &["SRAT: Too many proximity domains 1388", "ACPI: SRAT: SRAT not used.", NO_NODES[0], NO_NODES[1]],
     );
     logs(
         &[all(), vec![7, 0, 0, 0]],
@@ -205,8 +207,8 @@ fn odd_tables_are_judged_as_by_linux() {
             "ACPI: [SRAT:0x00] Invalid zero length",
             "ACPI: SRAT: Node 0 PXM 0 [mem 0x00000000-0x7fffffff]",
             "ACPI: [SRAT:0x01] Invalid zero length",
-            NONE[0],
-            NONE[1],
+            NO_NODES[0],
+            NO_NODES[1],
         ],
     );
     let mut short = vec![1, 20];
@@ -217,14 +219,25 @@ fn odd_tables_are_judged_as_by_linux() {
             "ACPI: SRAT: Node 0 PXM 0 [mem 0x00000000-0x3fffffff]",
             "ACPI: SRAT: Unexpected header length: 20",
             "ACPI: SRAT: SRAT not used.",
-            NONE[0],
-            NONE[1],
+            NO_NODES[0],
+            NO_NODES[1],
         ],
     );
     logs(
         &[cpu0(), tables::cpu(1, 1, 1)],
-        &["SRAT: PXM 0 -> APIC 0x00 -> Node 0", "SRAT: PXM 1 -> APIC 0x01 -> Node 1", NONE[0], NONE[1]],
+        &[
+            "SRAT: PXM 0 -> APIC 0x00 -> Node 0",
+            "SRAT: PXM 1 -> APIC 0x01 -> Node 1",
+            NO_NODES[0],
+            NO_NODES[1],
+        ],
     );
+}
+
+#[test]
+fn odd_entries_are_passed_over_as_by_linux() {
+    let half = || tables::memory(0, 0, 1 << 30, 1);
+    let all = || tables::memory(0, 0, 2 << 30, 1);
     logs(
         &[
             half(),
