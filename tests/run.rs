@@ -170,6 +170,13 @@ fn memory_maps(add: &mut impl FnMut(&str, fn() -> Result<(), Failed>)) {
         run.prints("its memory at 0xfd000000 is used as RAM")?;
         run.prints("e820: no memory at [mem 0x400000000000-0x40003fffffff]")
     });
+    add("the_struct_pages_find_room_where_no_2_mib_are_in_one_piece", || {
+        // A page of each 2 MiB is reserved.
+        let holes: Vec<String> = (2..128).step_by(2).map(|mib| format!("4K${mib}M")).collect();
+        let run = strata(&format!("--memory 128M --timeout 240 -- 'memmap={} poweroff'", holes.join(",")))?
+            .ends(0)?;
+        run.prints("Struct pages: 32768 initialised")
+    });
     add("a_memory_map_with_too_little_memory_ends_the_run_and_says_so", || {
         strata("--timeout 240 -- mem=4K poweroff")?
             .ends(1)?

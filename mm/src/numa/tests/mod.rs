@@ -7,7 +7,6 @@ use crate::arch::SimMachine;
 use crate::e820;
 use crate::memblock::Region;
 use crate::testlog::capture;
-use machines::MACHINES;
 use proptest::prelude::*;
 use std::string::String;
 use std::vec;
@@ -109,14 +108,14 @@ fn check(machine: &Machine) {
 
 #[test]
 fn reference_machines_get_linuxs_nodes() {
-    for machine in MACHINES {
+    for machine in machines::machines() {
         check(machine);
     }
 }
 
 #[test]
 fn a_node_without_memory_and_running_cpus_is_possible_all_the_same() {
-    let machine = MACHINES.iter().find(|m| m.name == "numa2-memoryless").unwrap();
+    let machine = machines::machines().find(|m| m.name == "numa2-memoryless").unwrap();
     let srat = machine.srat.map(bytes);
     with_memblock(machine.e820, |memblock, max_pfn| {
         let tables = Tables { srat: srat.as_deref(), ..Tables::default() };
