@@ -194,6 +194,31 @@ fn what_follows_from_a_setting_is_computed_again() {
 }
 
 #[test]
+fn everything_is_computed_again_when_a_zone_has_grown() {
+    let m = machines().into_iter().find(|m| m.name == "uma-4g").unwrap();
+    with_nodes(&m, |_, nodes| {
+        let cpus = Cpus { online: 1, of_node: &|_| 1 };
+        let zone = |idx| nodes.get(NodeId::FIRST).unwrap().zone(idx);
+        let (dma, normal) = (zone(ZoneIdx::Dma), zone(ZoneIdx::Normal));
+        dma.add_managed(3840);
+        normal.add_managed(20_000);
+        let mut sysctl = Sysctl::default();
+        nodes.init_watermarks(&mut sysctl, cpus);
+        let small = sysctl;
+        normal.add_managed(200_000);
+        nodes.init_watermarks(&mut sysctl, cpus);
+
+        assert!(sysctl.min_free_kbytes > small.min_free_kbytes);
+        let share = sysctl.min_free_kbytes / 4 * normal.managed() / nodes.managed();
+        assert_eq!(normal.watermark(Watermark::Min), share);
+        assert_eq!(u64::from(normal.pcp_high()), normal.watermark(Watermark::Low));
+        assert_eq!(normal.pcp_batch(), crate::zone::limits::pcp_batch(220_000));
+        assert_eq!(normal.stat_threshold(), crate::zone::limits::stat_threshold(220_000, 1));
+        assert_eq!(dma.lowmem_reserve(ZoneIdx::Normal), 220_000 / 256);
+    });
+}
+
+#[test]
 fn zonelists_are_logged_as_linux_logs_them() {
     for m in machines().into_iter().filter(|m| !m.zonelists.is_empty()) {
         let lines = crate::testlog::capture(|| with_nodes(&m, |_, nodes| nodes.log_zonelists())).1;

@@ -49,8 +49,8 @@ impl Nodes {
         })
     }
 
-    /// Computes everything for the first time, once memory is handed over and all CPUs are up (Linux:
-    /// `init_per_zone_wmark_min`).
+    /// Computes everything: once memory is handed over and all CPUs are up, and again when a zone's size has changed (Linux:
+    /// `init_per_zone_wmark_min`, at boot and by memory hotplug).
     pub fn init_watermarks(&self, sysctl: &mut Sysctl, cpus: Cpus<'_>) {
         self.calculate_min_free(sysctl);
         self.set_watermarks(sysctl, cpus);
