@@ -9,7 +9,7 @@ use crate::page::{Page, PageFlags, PagePtr};
 use crate::pfn::{Pfn, PfnRange};
 use crate::zone::Zone;
 
-use super::slow::with_free;
+use super::rmqueue::with_free;
 use super::{PageAllocator, bug};
 
 impl PageAllocator {

@@ -32,6 +32,7 @@ mod check;
 mod fast;
 mod ratelimit;
 mod report;
+mod rmqueue;
 mod slow;
 mod validate;
 mod watermark;
