@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! addr  pfn  order  gfp  id  cmdline        the number types; the command line's form
-//! arch  sync  percpu  counters              the seam to the machine, locks, per-CPU data, what is counted
+//! arch  sync  percpu  smp  counters         the seam to the machine, locks, per-CPU data, other CPUs, what is counted
 //!   |
 //! acpi  pci  resource                       ACPI's tables, PCI devices, who uses which addresses
 //! e820 -> memblock -> numa -> sparse        firmware map, early allocator, nodes, sections and vmemmap
@@ -60,6 +60,8 @@ pub mod pgtable;
 #[deny(unsafe_code)]
 pub mod resource;
 pub mod slub;
+#[deny(unsafe_code)]
+pub mod smp;
 pub mod sparse;
 pub mod stat;
 pub mod sync;

@@ -3,6 +3,7 @@
 //! ```text
 //! gs:[0]   address of the area itself
 //! gs:[8]   number of the CPU (u32)              read by mm::arch::cpu_id
+//! gs:[12]  why preemption is off, counted (u32) read by mm::arch::may_sleep
 //! gs:[16]  lock levels held here (u64)          read and written by mm::arch::held_levels
 //! gs:[24]  the thread that runs                 see thread
 //! gs:[32]  fatal reports under way (u32)   see debug::panic
@@ -30,7 +31,8 @@ use crate::thread::Thread;
 pub struct PerCpuArea {
     this: AtomicU64,
     cpu: AtomicU32,
-    _pad: u32,
+    /// How many sections that must not be left to another thread are entered here.
+    pub preempt_count: AtomicU32,
     held_levels: AtomicU64,
     /// The thread that runs on this CPU; null before [`crate::thread::init`].
     pub current: AtomicPtr<Thread>,
@@ -40,6 +42,7 @@ pub struct PerCpuArea {
 
 const _: () = assert!(offset_of!(PerCpuArea, this) == 0);
 const _: () = assert!(offset_of!(PerCpuArea, cpu) == 8, "mm::arch::cpu_id reads it there");
+const _: () = assert!(offset_of!(PerCpuArea, preempt_count) == 12, "mm::arch::may_sleep reads it there");
 const _: () = assert!(offset_of!(PerCpuArea, held_levels) == 16, "mm::arch::held_levels reads it there");
 
 impl PerCpuArea {
@@ -48,7 +51,7 @@ impl PerCpuArea {
         Self {
             this: AtomicU64::new(0),
             cpu: AtomicU32::new(0),
-            _pad: 0,
+            preempt_count: AtomicU32::new(0),
             held_levels: AtomicU64::new(0),
             current: AtomicPtr::new(core::ptr::null_mut()),
             reports: AtomicU32::new(0),

@@ -158,6 +158,11 @@ pub fn irqs_enabled() -> bool {
     IRQS_OFF.get() == 0
 }
 
+/// Whether who runs this may wait: no interrupt guard is held.
+pub fn may_sleep() -> bool {
+    irqs_enabled()
+}
+
 /// Zeroes the page at `page`.
 ///
 /// # Safety

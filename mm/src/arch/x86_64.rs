@@ -2,8 +2,8 @@
 //!
 //! # Invariants
 //! - I1: all RAM is mapped at [`layout::DIRECT_MAP`] before any of `mm` runs, and stays so.
-//! - I2: the GS base points to the CPU's own area, laid out as [`GS_CPU_ID`] and [`GS_HELD_LEVELS`] say, before any of
-//!   `mm` runs on that CPU.
+//! - I2: the GS base points to the CPU's own area, laid out as [`GS_CPU_ID`], [`GS_PREEMPT_COUNT`] and [`GS_HELD_LEVELS`]
+//!   say, before any of `mm` runs on that CPU.
 //! - I3: `mm` runs in ring 0.
 
 use core::arch::asm;
@@ -17,6 +17,8 @@ use crate::id::CpuId;
 
 /// Offset of the CPU's number, a `u32`, in its area.
 const GS_CPU_ID: usize = 8;
+/// Offset of the `u32` that counts why preemption is off, in the CPU's area.
+const GS_PREEMPT_COUNT: usize = 12;
 /// Offset of the lock-order checker's `u64` in the CPU's area.
 const GS_HELD_LEVELS: usize = 16;
 
@@ -54,6 +56,18 @@ pub fn cpu_id() -> CpuId {
         asm!("mov {:e}, gs:[{}]", out(reg) id, const GS_CPU_ID, options(nostack, preserves_flags, readonly));
     }
     CpuId(id)
+}
+
+/// Whether who runs this may wait for something that takes another thread to happen: interrupts are on, and nothing keeps
+/// the thread on its CPU (Linux: `!in_atomic() && !irqs_disabled()`).
+#[inline]
+pub fn may_sleep() -> bool {
+    let count: u32;
+    // SAFETY: by I2, GS:[12] is the count. A thread that moves to another CPU between this and the next has 0 on both.
+    unsafe {
+        asm!("mov {:e}, gs:[{}]", out(reg) count, const GS_PREEMPT_COUNT, options(nostack, preserves_flags, readonly));
+    }
+    count == 0 && irqs_enabled()
 }
 
 /// The lock-order checker's word of this CPU.
