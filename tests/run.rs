@@ -111,6 +111,18 @@ fn options(add: &mut impl FnMut(&str, fn() -> Result<(), Failed>)) {
             .ends(0)?
             .prints("Malformed early option 'dump'")
     });
+    add("benchmarks_print_a_line_for_each_figure", || {
+        let cases = "bench=page_o0_pair,page_o3_x64,page_o4_x64_free,nosuch";
+        let run = strata(&format!("--icount --timeout 240 -- {cases} poweroff"))?.ends(0)?;
+        run.prints("bench: no case named 'nosuch'")?;
+        for figure in ["o0_pair", "o3_x64_alloc", "o3_x64_free", "o3_x64_both", "o4_x64_free"] {
+            run.prints(&format!("bench page_{figure} "))?;
+        }
+        match run.prints("bench page_o4_x64_alloc") {
+            Ok(()) => Err("a figure that nobody asked for".into()),
+            Err(_) => Ok(()),
+        }
+    });
     add("ignore_loglevel_wins_over_what_comes_after_it", || {
         let run = strata("--timeout 240 -- ignore_loglevel quiet loglevel=1 loglevel=0 poweroff")?.ends(0)?;
         run.prints("Malformed early option 'loglevel'")?;

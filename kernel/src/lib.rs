@@ -12,6 +12,7 @@
 //! uaccess      copies from and to user space that survive bad pointers
 //! thread       kernel threads
 //! memory       the memory subsystem on this machine
+//! bench        what operations cost
 //! ktest        in-kernel tests: registration and runner
 //! exit         how a run ends
 //! ```
@@ -23,6 +24,7 @@
 
 extern crate alloc;
 
+pub mod bench;
 pub mod cmdline;
 pub mod console;
 pub mod cpu;

@@ -2,7 +2,7 @@
 #![no_std]
 #![no_main]
 
-use kernel::{Kernel, cmdline, exit, memory};
+use kernel::{Kernel, bench, cmdline, exit, memory};
 
 kernel::entry!(run);
 
@@ -13,6 +13,11 @@ fn run(kernel: &Kernel) -> ! {
         None => {}
         Some("") => cmdline::malformed("dump"),
         Some(names) => memory::dump(kernel.memory, names),
+    }
+    match kernel.cmdline.value("bench") {
+        None => {}
+        Some("") => cmdline::malformed("bench"),
+        Some(cases) => bench::run(kernel.memory, cases),
     }
     if kernel.cmdline.has("poweroff") {
         exit::power_off();
