@@ -12,7 +12,7 @@ use bootloader_api::config::{BootloaderConfig, Mapping};
 use mm::arch::layout::DIRECT_MAP;
 use mm::cmdline::Cmdline;
 
-use crate::cpu::{features, percpu, pic, tables};
+use crate::cpu::{apic, features, percpu, pic, tables};
 use crate::debug::{stacks, symbols};
 use crate::firmware::{acpi, boot::Boot, fw_cfg::FwCfg};
 use crate::{cmdline, console, exit, memory, thread};
@@ -99,6 +99,8 @@ extern "C" fn boot(info: &'static mut BootInfo, after: fn(&Kernel) -> !) -> ! {
     console::clock::calibrate();
     let acpi = acpi::Tables::init(&boot);
     let memory = init_memory(&boot, &cmdline, &features, acpi.as_ref());
+    // SAFETY: called once, and no other CPU runs; the fixmap works since memory does.
+    unsafe { apic::init_boot_cpu() };
     memory::sysctl::apply(memory, &cmdline);
     cmdline::report_unknown(&cmdline);
     after(&Kernel { boot, fw_cfg, cmdline, features, memory })

@@ -7,6 +7,7 @@
 //! gs:[16]  lock levels held here (u64)          read and written by mm::arch::held_levels
 //! gs:[24]  the thread that runs                 see thread
 //! gs:[32]  fatal reports under way (u32)   see debug::panic
+//! gs:[36]  interrupts taken, by kind (u32 each)
 //! ```
 //!
 //! # Invariants
@@ -38,6 +39,46 @@ pub struct PerCpuArea {
     pub current: AtomicPtr<Thread>,
     /// How many fatal reports are under way here: more than one means that reporting itself failed.
     pub reports: AtomicU32,
+    /// How many interrupts were taken here.
+    pub interrupts: Counts,
+}
+
+/// How many interrupts of each kind a CPU has taken (Linux: `irq_stat`). Counts wrap.
+#[derive(Debug, Default)]
+pub struct Counts([AtomicU32; Kind::COUNT]);
+
+/// A kind of interrupt that is counted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Kind {
+    /// Of the timer (`LOC` in `/proc/interrupts`).
+    Timer,
+    /// Errors of the local APIC (`ERR`).
+    Error,
+    /// Vanished ones (`SPU`).
+    Spurious,
+}
+
+impl Kind {
+    /// How many kinds there are.
+    pub const COUNT: usize = Self::Spurious as usize + 1;
+}
+
+impl Counts {
+    const fn new() -> Self {
+        Self([const { AtomicU32::new(0) }; Kind::COUNT])
+    }
+
+    /// One more; only on the CPU itself, with interrupts off, so that nobody else writes.
+    pub(crate) fn count(&self, kind: Kind) {
+        let count = &self.0[kind as usize];
+        count.store(count.load(Relaxed).wrapping_add(1), Relaxed);
+    }
+
+    /// How many so far.
+    pub fn get(&self, kind: Kind) -> u32 {
+        self.0[kind as usize].load(Relaxed)
+    }
 }
 
 const _: () = assert!(offset_of!(PerCpuArea, this) == 0);
@@ -55,6 +96,7 @@ impl PerCpuArea {
             held_levels: AtomicU64::new(0),
             current: AtomicPtr::new(core::ptr::null_mut()),
             reports: AtomicU32::new(0),
+            interrupts: Counts::new(),
         }
     }
 

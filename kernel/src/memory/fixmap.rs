@@ -4,7 +4,7 @@
 //! ```text
 //! FIXMAP      8 x 64 pages   what boot maps for a moment: early_ioremap      first table
 //!  + 2 MiB    ... unused ...                                                 second table
-//!             I/O APIC 127 ... I/O APIC 1 | I/O APIC 0
+//!             I/O APIC 127 ... I/O APIC 1 | I/O APIC 0 | local APIC
 //! FIXMAP_END
 //! ```
 //!
@@ -38,11 +38,13 @@ const NR_TABLES: usize = 2;
 
 const _: () = assert!((FIXMAP_END - FIXMAP) as usize == NR_TABLES * ENTRIES * PAGE_SIZE);
 const _: () = assert!(FIXMAP.is_multiple_of(Level::Pmd.span_bytes()));
-const _: () = assert!(EARLY_SLOTS * EARLY_PAGES == ENTRIES && MAX_IO_APICS <= ENTRIES);
+const _: () = assert!(EARLY_SLOTS * EARLY_PAGES == ENTRIES && MAX_IO_APICS < ENTRIES);
 
 /// A page of the fixmap (Linux: `enum fixed_addresses`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Slot {
+    /// The registers of the local APICs: each CPU finds its own there.
+    LocalApic,
     /// The registers of an I/O APIC, by its place in the firmware's list.
     IoApic(u8),
     /// A page of what boot has mapped for a moment.
@@ -69,9 +71,10 @@ impl Slot {
     /// When its numbers are too high.
     const fn page(self) -> usize {
         match self {
+            Self::LocalApic => NR_TABLES * ENTRIES - 1,
             Self::IoApic(n) => {
                 assert!((n as usize) < MAX_IO_APICS);
-                NR_TABLES * ENTRIES - 1 - n as usize
+                NR_TABLES * ENTRIES - 2 - n as usize
             }
             Self::Early { slot, page } => {
                 assert!((slot as usize) < EARLY_SLOTS && (page as usize) < EARLY_PAGES);

@@ -18,7 +18,7 @@ use mm::pci::{self, Function};
 use mm::resource::{self, Claim, Claims, Id, PciBus, ROMS, Rom, Slot, Tree, Window, Windows};
 
 use super::{Error, early};
-use crate::cpu::paging;
+use crate::cpu::apic;
 use crate::firmware::acpi;
 use crate::firmware::pci::Ports;
 use crate::image;
@@ -40,7 +40,7 @@ pub(super) fn claims(
         madt: read(tables, b"APIC", Madt::new),
         hpet: read(tables, b"HPET", Hpet::new).flatten(),
         mcfg: read(tables, b"MCFG", Mcfg::new),
-        local_apic: paging::local_apic_address(),
+        local_apic: apic::local_apic_address(),
     };
     claims.report(&firmware.map);
     let mut nr = 0;

@@ -4,7 +4,7 @@ use mm::memblock::{Memblock, OnNode};
 use mm::numa::{self, Madt, Numa};
 
 use super::{Error, early};
-use crate::cpu::paging;
+use crate::cpu::apic;
 use crate::firmware::acpi;
 
 /// The CPUs.
@@ -25,8 +25,8 @@ pub(super) fn cpus(tables: Option<&acpi::Tables>, memblock: &mut Memblock<'stati
             None
         }
     });
-    let boot_id = paging::apic_id();
-    let listed = madt.and_then(|madt| madt.enabled(boot_id, paging::apic_mode(), memblock));
+    let boot_id = apic::apic_id();
+    let listed = madt.and_then(|madt| madt.enabled(boot_id, apic::apic_mode(), memblock));
     let possible = match listed {
         Some(ids) => ids,
         None => memblock.alloc_slice(1, boot_id, OnNode::Any)?,
@@ -46,7 +46,7 @@ pub(super) fn numa(
     let found = numa::Tables {
         srat: tables.and_then(|t| t.find(b"SRAT")),
         slit: tables.and_then(|t| t.find(b"SLIT")),
-        apic_mode: paging::apic_mode(),
+        apic_mode: apic::apic_mode(),
     };
     let max_pfn = firmware.map.usable().map(|r| mm::Pfn::down(r.end())).max().ok_or(Error::NoUsableMemory)?;
     let max_pfn = max_pfn.min(mm::e820::MAX_ARCH_PFN);

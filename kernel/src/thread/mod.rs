@@ -127,3 +127,9 @@ pub fn current_stack() -> Option<Range<u64>> {
 pub fn current_id_and_name() -> (u32, &'static str) {
     current().map_or((0, "early boot"), |thread| (thread.id, thread.name))
 }
+
+/// A tick of the timer, on the CPU that runs this. Interrupts are off.
+pub fn tick() {}
+
+/// The end of each interrupt handler. Interrupts are off.
+pub fn irq_exit() {}

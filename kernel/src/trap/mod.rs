@@ -4,7 +4,8 @@
 //! CPU -> entry (stub of the vector) -> TrapFrame -> dispatch
 //!          #PF  -> memory::fault, else the exception table, else a report
 //!          #GP  -> the exception table, else a report
-//!          NMI, PIC lines, other vectors -> noted in the log
+//!          NMI, PIC lines, vectors of nobody -> noted in the log
+//!          vectors of the local APIC -> who they belong to, the interrupt ended before; then thread::irq_exit
 //!          the rest -> a report: registers, backtrace, end of the run
 //! ```
 //!
@@ -16,14 +17,18 @@ pub mod entry;
 pub mod extable;
 pub mod frame;
 pub mod report;
+pub mod vector;
 
 use x86_64::VirtAddr;
 use x86_64::registers::control::Cr2;
 
 pub use frame::{PageFaultError, TrapFrame};
 
+use crate::cpu::apic::LocalApic;
+use crate::cpu::percpu::{Kind, this_cpu};
 use crate::cpu::pic;
 use crate::memory::fault::{self, Outcome};
+use crate::thread;
 
 /// A page fault, as the memory code gets it.
 #[derive(Debug)]
@@ -51,8 +56,35 @@ extern "C" fn dispatch(frame: &mut TrapFrame) {
         NMI => log::warn!("NMI received for unknown reason on CPU {}.", mm::arch::cpu_id().0),
         FIRST_LINE..=LAST_LINE => line(frame.vector as u8 - pic::BASE),
         0..EXCEPTIONS => report::die(frame, None),
-        vector => log::warn!("{}: No irq handler for vector {vector}", mm::arch::cpu_id().0),
+        _ => interrupt(frame.vector as u8),
     }
+}
+
+/// An interrupt of the local APIC. It is ended first: who it belongs to may leave the CPU to another thread.
+fn interrupt(vector: u8) {
+    let cpu = mm::arch::cpu_id();
+    let apic = LocalApic::get();
+    // A program may raise what no APIC has sent, and one that has vanished is in service nowhere.
+    if let Some(apic) = apic.filter(|apic| apic.in_service(vector)) {
+        apic.end_of_interrupt();
+    }
+    match vector {
+        vector::TIMER => {
+            this_cpu().interrupts.count(Kind::Timer);
+            thread::tick();
+        }
+        vector::ERROR => {
+            this_cpu().interrupts.count(Kind::Error);
+            let errors = vector::ApicErrors(apic.map_or(0, LocalApic::take_errors));
+            log::debug!("APIC error on CPU{cpu}: {errors}");
+        }
+        vector::SPURIOUS => {
+            this_cpu().interrupts.count(Kind::Spurious);
+            log::info!("Spurious APIC interrupt (vector {vector:#04x}) on CPU#{cpu}.");
+        }
+        _ => log::warn!("{cpu}: No irq handler for vector {vector}"),
+    }
+    thread::irq_exit();
 }
 
 fn page_fault(frame: &mut TrapFrame) {

@@ -2,12 +2,13 @@
 //!
 //! ```text
 //! map -> nodes -> pages -> slabs -> tables -> faults      the layers, in the order of boot
-//! smoke, threads, printing, ioremap                       the machine
+//! smoke, apic, threads, printing, ioremap                 the machine
 //! planted                                                 failures on purpose
 //! ```
 #![no_std]
 #![no_main]
 
+mod apic;
 mod buddy;
 mod faults;
 mod ioremap;
