@@ -152,7 +152,17 @@ fn misuse_of_memory_is_reported_as_linux_does() {
         "planted::frees_an_object_twice",
         "BUG kmalloc-64 (Not tainted): Object already free",
     );
-    fails_in_its_function("planted::takes_locks_in_the_wrong_order", "lock order: KernelMap wanted");
+}
+
+#[test]
+fn a_wrong_lock_order_is_reported_with_both_chains() {
+    let name = "planted::takes_locks_in_the_wrong_order";
+    fails_in_its_function(name, "lock order: KernelMap wanted while Zone is held");
+    fails(name, "", "WARNING: possible circular locking dependency detected");
+    fails(name, "", " (KernelMap), at: tests/kernel/src/planted.rs:");
+    fails(name, "", "the existing dependency chain (in reverse order) is:");
+    fails(name, "", "-> #1 (Zone): taken at ");
+    fails(name, "", "1 lock held by CPU 0:");
 }
 
 #[test]

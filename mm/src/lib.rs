@@ -5,7 +5,8 @@
 //!
 //! ```text
 //! addr  pfn  order  gfp  id  cmdline        the number types; the command line's form
-//! arch  sync  percpu  smp  counters         the seam to the machine, locks, per-CPU data, other CPUs, what is counted
+//! lockdep  arch  sync                      the order of locks, the seam to the machine, locks
+//! percpu  smp  counters                     per-CPU data, other CPUs, what is counted
 //!   |
 //! acpi  pci  resource                       ACPI's tables, PCI devices, who uses which addresses
 //! e820 -> memblock -> numa -> sparse        firmware map, early allocator, nodes, sections and vmemmap
@@ -41,6 +42,7 @@ pub mod fault;
 pub mod gfp;
 pub mod id;
 pub mod init;
+pub mod lockdep;
 #[deny(unsafe_code)]
 pub mod memblock;
 #[deny(unsafe_code)]

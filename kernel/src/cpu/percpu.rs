@@ -4,7 +4,7 @@
 //! gs:[0]   address of the area itself
 //! gs:[8]   number of the CPU (u32)              read by mm::arch::cpu_id
 //! gs:[12]  why preemption is off, counted (u32) read by mm::arch::may_sleep
-//! gs:[16]  lock levels held here (u64)          read and written by mm::arch::held_levels
+//! gs:[16]  address of the record of held locks   read by mm::arch::with_held_locks
 //! gs:[24]  the thread that runs                 see thread
 //! gs:[32]  fatal reports under way (u32)   see debug::panic
 //! gs:[36]  interrupts taken, by kind (u32 each)
@@ -21,6 +21,7 @@ use core::arch::asm;
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering::Relaxed};
 
+use mm::lockdep::HeldLocks;
 use x86_64::VirtAddr;
 use x86_64::registers::model_specific::{GsBase, KernelGsBase};
 
@@ -34,13 +35,15 @@ pub struct PerCpuArea {
     cpu: AtomicU32,
     /// How many sections that must not be left to another thread are entered here.
     pub preempt_count: AtomicU32,
-    held_levels: AtomicU64,
+    held_locks: AtomicPtr<HeldLocks>,
     /// The thread that runs on this CPU; null before [`crate::thread::init`].
     pub current: AtomicPtr<Thread>,
     /// How many fatal reports are under way here: more than one means that reporting itself failed.
     pub reports: AtomicU32,
     /// How many interrupts were taken here.
     pub interrupts: Counts,
+    /// The locks held here; empty but in debug builds. What `held_locks` points to.
+    locks: HeldLocks,
 }
 
 /// How many interrupts of each kind a CPU has taken (Linux: `irq_stat`). Counts wrap.
@@ -84,7 +87,7 @@ impl Counts {
 const _: () = assert!(offset_of!(PerCpuArea, this) == 0);
 const _: () = assert!(offset_of!(PerCpuArea, cpu) == 8, "mm::arch::cpu_id reads it there");
 const _: () = assert!(offset_of!(PerCpuArea, preempt_count) == 12, "mm::arch::may_sleep reads it there");
-const _: () = assert!(offset_of!(PerCpuArea, held_levels) == 16, "mm::arch::held_levels reads it there");
+const _: () = assert!(offset_of!(PerCpuArea, held_locks) == 16, "mm::arch::with_held_locks reads it there");
 
 impl PerCpuArea {
     /// An area whose CPU has not been started.
@@ -93,10 +96,11 @@ impl PerCpuArea {
             this: AtomicU64::new(0),
             cpu: AtomicU32::new(0),
             preempt_count: AtomicU32::new(0),
-            held_levels: AtomicU64::new(0),
+            held_locks: AtomicPtr::new(core::ptr::null_mut()),
             current: AtomicPtr::new(core::ptr::null_mut()),
             reports: AtomicU32::new(0),
             interrupts: Counts::new(),
+            locks: HeldLocks::new(),
         }
     }
 
@@ -127,6 +131,7 @@ pub fn init_boot_cpu() {
 pub unsafe fn install(area: &'static PerCpuArea, cpu: u32) {
     area.this.store(core::ptr::from_ref(area) as u64, Relaxed);
     area.cpu.store(cpu, Relaxed);
+    area.held_locks.store(core::ptr::from_ref(&area.locks).cast_mut(), Relaxed);
     let base = VirtAddr::from_ptr(area);
     GsBase::write(base);
     // What SWAPGS brings when user space is entered: nothing of ours.

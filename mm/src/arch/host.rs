@@ -13,6 +13,7 @@ use std::thread_local;
 
 use crate::addr::{PAGE_SHIFT, PAGE_SIZE, PhysAddr, VirtAddr};
 use crate::id::CpuId;
+use crate::lockdep::HeldLocks;
 
 /// A simulated machine: where its RAM and vmemmap are reserved.
 #[derive(Clone, Copy, Debug)]
@@ -91,7 +92,7 @@ fn reserve(size_bytes: usize) -> *mut u8 {
 thread_local! {
     static CPU: Cell<u32> = const { Cell::new(0) };
     static IRQS_OFF: Cell<u32> = const { Cell::new(0) };
-    static HELD_LEVELS: Cell<u64> = const { Cell::new(0) };
+    static HELD_LOCKS: HeldLocks = const { HeldLocks::new() };
 }
 
 /// Runs `f` with this thread being CPU `cpu`. The caller sees to it that no other thread is that CPU of the same machine
@@ -108,14 +109,9 @@ pub fn cpu_id() -> CpuId {
     CpuId(CPU.get())
 }
 
-/// The lock-order checker's word of this CPU.
-pub fn held_levels() -> u64 {
-    HELD_LEVELS.get()
-}
-
-/// Sets the lock-order checker's word of this CPU.
-pub fn set_held_levels(levels: u64) {
-    HELD_LEVELS.set(levels);
+/// What this CPU holds, for `f` to look at and change. Meaningful while an [`IrqGuard`] is held.
+pub fn with_held_locks<R>(f: impl FnOnce(&HeldLocks) -> R) -> R {
+    HELD_LOCKS.with(f)
 }
 
 /// Stands for interrupts being off: a thread has none, so it only counts.

@@ -10,7 +10,7 @@
 //! | [`IrqGuard`] | interrupts are off on this CPU from `new` to its drop; nests: the last one made is dropped first |
 //! | [`irqs_enabled`] | whether a handler could run now |
 //! | [`may_sleep`] | whether waiting is allowed: interrupts on, preemption on |
-//! | [`held_levels`], [`set_held_levels`] | a word per CPU for the lock-order checker |
+//! | [`with_held_locks`] | this CPU's record of the locks it holds, for the lock-order checker |
 //! | [`clear_page`], [`copy_page`] | a page's 4096 bytes |
 //! | [`flush_tlb_page`], [`flush_tlb_all`], [`flush_tlb_global`] | this CPU's TLB: one address, all but global entries, all |
 //! | [`ticks`] | a clock that only goes forward, in TSC ticks |
@@ -25,7 +25,7 @@ mod imp;
 
 pub use imp::{
     IrqGuard, Machine, clear_page, copy_page, cpu_id, flush_tlb_all, flush_tlb_global, flush_tlb_page,
-    held_levels, irqs_enabled, may_sleep, set_held_levels, ticks,
+    irqs_enabled, may_sleep, ticks, with_held_locks,
 };
 
 #[cfg(not(target_os = "none"))]

@@ -2,7 +2,7 @@
 //!
 //! # Invariants
 //! - I1: all RAM is mapped at [`layout::DIRECT_MAP`] before any of `mm` runs, and stays so.
-//! - I2: the GS base points to the CPU's own area, laid out as [`GS_CPU_ID`], [`GS_PREEMPT_COUNT`] and [`GS_HELD_LEVELS`]
+//! - I2: the GS base points to the CPU's own area, laid out as [`GS_CPU_ID`], [`GS_PREEMPT_COUNT`] and [`GS_HELD_LOCKS`]
 //!   say, before any of `mm` runs on that CPU.
 //! - I3: `mm` runs in ring 0.
 
@@ -14,13 +14,14 @@ use x86_64::registers::control::{Cr4, Cr4Flags};
 use super::layout;
 use crate::addr::{PAGE_SIZE, PhysAddr, VirtAddr};
 use crate::id::CpuId;
+use crate::lockdep::HeldLocks;
 
 /// Offset of the CPU's number, a `u32`, in its area.
 const GS_CPU_ID: usize = 8;
 /// Offset of the `u32` that counts why preemption is off, in the CPU's area.
 const GS_PREEMPT_COUNT: usize = 12;
-/// Offset of the lock-order checker's `u64` in the CPU's area.
-const GS_HELD_LEVELS: usize = 16;
+/// Offset of the address of the CPU's [`HeldLocks`] in its area.
+const GS_HELD_LOCKS: usize = 16;
 
 /// The real machine: everything is where [`layout`] says.
 #[derive(Clone, Copy, Debug, Default)]
@@ -70,24 +71,16 @@ pub fn may_sleep() -> bool {
     count == 0 && irqs_enabled()
 }
 
-/// The lock-order checker's word of this CPU.
-#[inline(always)]
-pub fn held_levels() -> u64 {
-    let levels: u64;
-    // SAFETY: by I2, GS:[16] is the checker's word.
+/// What this CPU holds, for `f` to look at and change. Meaningful while an [`IrqGuard`] is held.
+#[inline]
+pub fn with_held_locks<R>(f: impl FnOnce(&HeldLocks) -> R) -> R {
+    let held: *const HeldLocks;
+    // SAFETY: by I2, GS:[16] is the record's address.
     unsafe {
-        asm!("mov {}, gs:[{}]", out(reg) levels, const GS_HELD_LEVELS, options(nostack, preserves_flags, readonly));
+        asm!("mov {}, gs:[{}]", out(reg) held, const GS_HELD_LOCKS, options(nostack, preserves_flags, readonly));
     }
-    levels
-}
-
-/// Sets the lock-order checker's word of this CPU.
-#[inline(always)]
-pub fn set_held_levels(levels: u64) {
-    // SAFETY: by I2, GS:[16] is the checker's word, and nobody else's.
-    unsafe {
-        asm!("mov gs:[{}], {}", const GS_HELD_LEVELS, in(reg) levels, options(nostack, preserves_flags));
-    }
+    // SAFETY: I2: it lives as long as the CPU's area, which is never freed; all of it is atomics.
+    f(unsafe { &*held })
 }
 
 /// Interrupts are off on this CPU as long as this lives (Linux: `local_irq_save`).

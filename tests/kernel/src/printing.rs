@@ -21,7 +21,7 @@ fn the_log_works_while_a_zone_is_locked() {
         log::info!("{} pages of {} are free", free.free_pages(), zone.idx().name());
         println!("raw text too");
     }
-    assert_eq!(arch::held_levels(), 0, "all locks were given back");
+    mm::sync::assert_none_held("when all were given back");
 }
 
 fn the_log_works_while_the_console_is_locked() {

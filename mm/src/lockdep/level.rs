@@ -1,0 +1,49 @@
+//! The declared order of all locks.
+
+macro_rules! levels {
+    ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident,)* }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+        #[repr(u8)]
+        pub enum $name { $($(#[$doc])* $variant,)* }
+
+        impl $name {
+            /// All of them, outermost first.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+            /// How many there are.
+            pub const COUNT: usize = Self::ALL.len();
+        }
+    };
+}
+
+levels! {
+    /// Where a lock stands in the global order: a CPU that holds one may take only those after it.
+    Level {
+        /// Which address space a CPU uses.
+        CurrentSpace,
+        /// An address space's VMAs (Linux: `mmap_lock`).
+        AddressSpace,
+        /// Page-table pages of an address space (Linux: `page_table_lock`).
+        PageTable,
+        /// The kernel's own page tables and the ranges mapped by them.
+        KernelMap,
+        /// Threads: the run queue, their stacks.
+        Threads,
+        /// The list of all slab caches (Linux: `slab_mutex`).
+        SlabCaches,
+        /// A slab cache's partial list on one node (Linux: `kmem_cache_node.list_lock`).
+        SlabNode,
+        /// A zone's free lists (Linux: `zone->lock`).
+        Zone,
+        /// A leaf: nothing is taken under it.
+        Leaf,
+    }
+}
+
+impl Level {
+    /// Its place in [`ALL`](Self::ALL).
+    #[inline]
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+}
