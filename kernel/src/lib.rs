@@ -18,8 +18,8 @@
 //! ```
 //!
 //! # Locking
-//! One CPU runs, the boot CPU, with interrupts off from the loader's jump to the end: exceptions and NMIs are all that
-//! comes in between. Locks are taken as if there were more of both.
+//! Interrupts are off from the loader's jump until threads run; from then on they are on but in handlers and under spin
+//! locks, and a thread may be pre-empted, and go on elsewhere, wherever they are on and no `thread::preempt::Guard` lives.
 #![no_std]
 
 extern crate alloc;

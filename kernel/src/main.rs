@@ -2,7 +2,7 @@
 #![no_std]
 #![no_main]
 
-use kernel::{Kernel, bench, cmdline, exit, memory};
+use kernel::{Kernel, bench, cmdline, exit, memory, thread};
 
 kernel::entry!(run);
 
@@ -23,7 +23,6 @@ fn run(kernel: &Kernel) -> ! {
         exit::power_off();
     }
     log::info!("Nothing more to run; \"poweroff\" on the command line would end the run here.");
-    loop {
-        x86_64::instructions::hlt();
-    }
+    thread::wait::WaitQueue::new().wait_until(|| false);
+    unreachable!("nobody says so")
 }

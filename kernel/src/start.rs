@@ -101,6 +101,7 @@ extern "C" fn boot(info: &'static mut BootInfo, after: fn(&Kernel) -> !) -> ! {
     let memory = init_memory(&boot, &cmdline, &features, acpi.as_ref());
     // SAFETY: called once, and no other CPU runs; the fixmap works since memory does.
     unsafe { apic::init_boot_cpu() };
+    start_threads(memory);
     memory::sysctl::apply(memory, &cmdline);
     cmdline::report_unknown(&cmdline);
     after(&Kernel { boot, fw_cfg, cmdline, features, memory })
@@ -120,6 +121,16 @@ fn init_memory(
             exit::failure()
         }
     }
+}
+
+/// From here on the timer ticks, interrupts are on, and boot goes on as a thread like others.
+fn start_threads(memory: &'static memory::Memory) {
+    if let Err(error) = thread::start(memory) {
+        console::emergency_line(format_args!("Threads cannot be started: {error:?}"));
+        exit::failure()
+    }
+    apic::timer::start(apic::timer::When::EachTick);
+    x86_64::instructions::interrupts::enable();
 }
 
 fn banner(cmdline: &Cmdline<'_>) {

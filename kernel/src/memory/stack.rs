@@ -12,7 +12,7 @@ use mm::counters::NodeStat;
 use mm::page_alloc::PageBlock;
 use mm::pgtable::{PageSize, Prot};
 use mm::vmalloc::{Purpose, Request, VmapArea};
-use mm::{Gfp, Order};
+use mm::{Gfp, NodeId, Order};
 
 use super::{Error, Memory, vmalloc};
 
@@ -40,7 +40,19 @@ impl Stack {
     /// # Errors
     /// No memory.
     pub fn new(memory: &'static Memory) -> Result<Self, Error> {
-        let block = memory.pages.alloc_zeroed(Gfp::KERNEL, ORDER)?;
+        Self::new_near(memory, None)
+    }
+
+    /// A new stack, zeroed, with pages of that node or one near it.
+    ///
+    /// # Errors
+    /// No memory.
+    pub fn new_near(memory: &'static Memory, node: Option<NodeId>) -> Result<Self, Error> {
+        let gfp = Gfp::KERNEL | Gfp::ZERO;
+        let block = match node {
+            Some(node) => memory.pages.alloc_pages_node(node, gfp, ORDER)?,
+            None => memory.pages.alloc_pages(gfp, ORDER)?,
+        };
         let phys = block.pfn(Machine).phys();
         match vmalloc::map(memory, REQUEST, phys, Prot::KERNEL_RW, PageSize::Size4K) {
             Ok(area) => {

@@ -15,7 +15,6 @@ use mm::aspace::{FaultCounts, Placement};
 use mm::vma::VmFlags;
 use mm::{PAGE_SIZE, VirtAddr};
 
-use super::stack::Stack;
 use super::{Memory, space};
 use crate::thread;
 use crate::uaccess::{Fault, get_user, put_user};
@@ -34,12 +33,8 @@ const READ_WRITE: VmFlags = VmFlags::READ.union(VmFlags::WRITE);
 /// # Panics
 /// When the memory subsystem does something wrong.
 pub fn run(memory: &'static Memory) {
-    let stack = Stack::new(memory).expect("memory for a thread's stack");
-    // SAFETY: the stack is new, and given back only after the thread has ended.
-    let spawned = unsafe { thread::spawn("workload", stack.addresses(), move || body(memory)) };
-    spawned.expect("a stack large enough").join();
-    // SAFETY: the thread has ended.
-    unsafe { stack.free(memory) };
+    let thread = thread::spawn("workload", move || body(memory)).expect("memory for a thread");
+    thread.join();
     memory.pages.validate();
     memory.slub.validate();
 }

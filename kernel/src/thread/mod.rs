@@ -1,54 +1,90 @@
-//! Kernel threads: cooperative, on stacks that their creator provides.
+//! Kernel threads: pre-emptive, on every CPU that has joined, on stacks of their own.
 //!
 //! ```text
-//! spawn -> Ready -> Running -> Ready ...        yield_now
-//!                      |
-//!                      +-> Dead -> join gives the stack back
+//!                 wake: enqueue                    switch to
+//!   Parked ---------------------------> Ready ------------------> Running
+//!     ^                                   ^                        |  |  |
+//!     |  finish_switch        finish_switch, not Parking any more  |  |  |
+//!     +---- Parking <--------- prepare ----------------------------+  |  |
+//!              |  wake, cancel, preemption                            |  |
+//!              +----------------> Running                             |  |
+//!                                 Ready <---- tick, yield ------------+  |
+//!                                 Dead  <---- Exiting <---- its function returns
 //!
-//! a thread's stack   | ... free ... | frames | closure | Thread |    the record is at the top, so that spawning
-//!                    base                                   end      needs no other memory
+//! sched     the switch, waking, the slices        cpu      what a CPU keeps: queue, idle thread, timers
+//! spawn     how threads begin and end             idle     what a CPU runs that has nothing to run
+//! preempt   sections that stay on their CPU       wait     lists of who waits; wait queues
+//! timer     sleeping for a time                   sync     locks that sleep
 //! ```
 //!
 //! A switch leaves the old thread in the hands of the new one ([`sched::finish_switch`]): only when its registers are
-//! saved does it become ready or dead for others. That holds on several CPUs too.
+//! saved does it become ready, parked or dead for others. So nobody runs a thread that is still on a CPU.
 //!
 //! # Invariants
-//! - I1: a `Thread` stays at its place from `spawn` to the end of `join`; the boot thread's stays for good.
+//! - I1: a `Thread` stays at its place until it is Dead and its handle or the reaper frees it; the boot thread's and idle
+//!   threads' stay for good.
 //! - I2: `PerCpuArea::current` is the thread that runs on that CPU.
-//! - I3: a thread is in the run queue exactly while it is Ready.
+//! - I3: a thread is in one run queue exactly while it is Ready (but for the moments between the change of its state and
+//!   the insertion), an idle thread never.
+//! - I4: who switches has interrupts off, no spin lock, and a preemption count of 0; so all three are the same on the
+//!   thread's next CPU.
 //!
 //! # Locking
-//! Only the boot CPU runs threads, and all of them with interrupts off, as the boot thread does: nothing needs an
-//! interrupt yet. The run queue's lock guards the links and is held with interrupts off, whatever the thread's state.
+//! Each queue's lock (`Level::RunQueue`) guards the links of the threads in it; a CPU holds one such lock at a time. A
+//! thread's state changes by compare-and-swap: only its own CPU changes Running, only who wakes changes Parked.
 //!
-//! # Not here
-//! Preemption, sleeping, wait queues.
+//! AC (user pages accessible) never crosses a switch: a thread leaves the CPU by a call, outside of `uaccess`, or in a
+//! handler, which has cleared it; the interrupted code gets it back by `iretq`.
 
+mod cpu;
+mod idle;
+pub mod preempt;
 mod sched;
 mod spawn;
+pub mod wait;
 
+use core::arch::asm;
 use core::cell::UnsafeCell;
 use core::ops::Range;
 use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, Ordering};
 
-use crate::cpu::percpu::this_cpu;
+use mm::sync::{Level, SpinLock};
+
+use crate::cpu::percpu::{PerCpuArea, this_cpu};
 use crate::debug::stacks;
 
-pub use sched::yield_now;
-pub use spawn::{Error, JoinHandle, MIN_STACK, spawn};
+pub use cpu::{Affinity, init_this_cpu, is_online, nr_online, start};
+pub use idle::idle;
+pub use sched::{irq_exit, tick, yield_now};
+pub use spawn::{Error, JoinHandle, reaper_is_busy, spawn, spawn_on, spawn_with};
+
+use spawn::{Exit, Owned};
 
 /// What a thread is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 enum State {
-    /// In the run queue.
+    /// In a run queue.
     Ready,
-    /// On a CPU, or about to leave one.
+    /// On a CPU, or about to leave one for a run queue.
     Running,
+    /// On a CPU, and going to leave it until woken.
+    Parking,
+    /// Off its CPU until woken.
+    Parked,
     /// Its function has returned; about to leave its CPU for good.
     Exiting,
     /// Off its CPU for good: nothing refers to its stack any more.
     Dead,
+}
+
+/// Which part a thread has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    /// Takes its turns.
+    Ordinary,
+    /// Runs where nothing else does.
+    Idle,
 }
 
 /// A thread (Linux: `task_struct`).
@@ -58,38 +94,65 @@ pub struct Thread {
     /// Stack pointer while it does not run; the registers are on the stack. Written by `switch`.
     saved_rsp: UnsafeCell<u64>,
     state: AtomicU8,
+    role: Role,
     id: u32,
     name: &'static str,
     /// The stack: base and end.
     stack: (u64, u64),
-    /// The next in the run queue.
+    /// The next in the run queue, or among those that wait to be freed.
     next: AtomicPtr<Thread>,
+    /// The CPU it runs on, or did last.
+    cpu: AtomicU32,
+    /// Ticks that are left of its turn. Its CPU's.
+    slice: AtomicU32,
+    affinity: Affinity,
+    exit: SpinLock<Exit>,
+    owned: Option<Owned>,
 }
 
-// SAFETY: `saved_rsp` is only touched by the CPU that switches from or to the thread; the rest is atomic or constant.
+// SAFETY: `saved_rsp` is only touched by the CPU that switches from or to the thread, `owned` by who frees it; the rest is
+// atomic, locked or constant.
 unsafe impl Sync for Thread {}
 
+/// The next thread's number. Linux's first is init's, too.
 static NEXT_ID: AtomicU32 = AtomicU32::new(1);
 
 impl Thread {
-    fn new(id: u32, name: &'static str, stack: Range<u64>) -> Self {
+    fn new(role: Role, id: u32, name: &'static str, stack: Range<u64>, affinity: Affinity) -> Self {
         Self {
             saved_rsp: UnsafeCell::new(0),
             state: AtomicU8::new(State::Running as u8),
+            role,
             id,
             name,
             stack: (stack.start, stack.end),
             next: AtomicPtr::new(core::ptr::null_mut()),
+            cpu: AtomicU32::new(0),
+            slice: AtomicU32::new(sched::SLICE_TICKS),
+            affinity,
+            exit: SpinLock::new(Level::WaitQueue, Exit::new()),
+            owned: None,
         }
     }
 
     fn is(&self, state: State) -> bool {
-        // Acquire pairs with the release in `set`: who sees Dead sees all that the thread did.
+        // Acquire pairs with the release in `set` and `change`.
         self.state.load(Ordering::Acquire) == state as u8
     }
 
     fn set(&self, state: State) {
         self.state.store(state as u8, Ordering::Release);
+    }
+
+    /// From one state to another, if it is in that one.
+    fn change(&self, from: State, to: State) -> bool {
+        // Each side of a wake-up writes its word and then looks at the other's: sequentially consistent, so that one of
+        // them sees the other (`sched::prepare`, `sched::wake`).
+        self.state.compare_exchange(from as u8, to as u8, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+    }
+
+    fn is_idle(&self) -> bool {
+        self.role == Role::Idle
     }
 }
 
@@ -107,13 +170,19 @@ static BOOT_THREAD: BootThread = BootThread(UnsafeCell::new(None));
 pub unsafe fn init() {
     // SAFETY: called once, nobody else refers to it.
     let slot = unsafe { &mut *BOOT_THREAD.0.get() };
-    let thread = slot.insert(Thread::new(0, "swapper", stacks::boot_stack()));
-    this_cpu().current.store(thread, Ordering::Relaxed);
+    let thread = Thread::new(Role::Ordinary, 0, "swapper", stacks::boot_stack(), Affinity::Any);
+    this_cpu().current.store(slot.insert(thread), Ordering::Relaxed);
 }
 
 /// The thread that runs this; none before [`init`].
 fn current() -> Option<&'static Thread> {
-    let thread = this_cpu().current.load(Ordering::Relaxed);
+    let thread: *const Thread;
+    // SAFETY: the CPU's area, by invariant I1 of `percpu`. One instruction: between two, this thread could move to another
+    // CPU.
+    unsafe {
+        asm!("mov {}, gs:[{}]", out(reg) thread, const core::mem::offset_of!(PerCpuArea, current),
+             options(nostack, preserves_flags, readonly));
+    }
     // SAFETY: I1, I2: null or the thread we are in, which outlives what it runs.
     unsafe { thread.as_ref() }
 }
@@ -127,9 +196,3 @@ pub fn current_stack() -> Option<Range<u64>> {
 pub fn current_id_and_name() -> (u32, &'static str) {
     current().map_or((0, "early boot"), |thread| (thread.id, thread.name))
 }
-
-/// A tick of the timer, on the CPU that runs this. Interrupts are off.
-pub fn tick() {}
-
-/// The end of each interrupt handler. Interrupts are off.
-pub fn irq_exit() {}

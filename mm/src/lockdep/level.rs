@@ -27,14 +27,16 @@ levels! {
         PageTable,
         /// The kernel's own page tables and the ranges mapped by them.
         KernelMap,
-        /// Threads: the run queue, their stacks.
-        Threads,
         /// The list of all slab caches (Linux: `slab_mutex`).
         SlabCaches,
         /// A slab cache's partial list on one node (Linux: `kmem_cache_node.list_lock`).
         SlabNode,
         /// A zone's free lists (Linux: `zone->lock`).
         Zone,
+        /// Who waits for something, or until when.
+        WaitQueue,
+        /// A CPU's ready threads.
+        RunQueue,
         /// A leaf: nothing is taken under it.
         Leaf,
     }

@@ -4,7 +4,7 @@ use core::arch::asm;
 use core::sync::atomic::AtomicU64;
 
 use kernel::debug::stacks;
-use kernel::memory::{space, stack::Stack};
+use kernel::memory::space;
 use kernel::{ktest, thread};
 use mm::page::PageFlags;
 use mm::page_alloc::PageBlock;
@@ -70,10 +70,7 @@ fn overflows_the_stack() {
 }
 
 fn overflows_a_threads_stack() {
-    let stack = Stack::new(memory()).expect("memory for a stack");
-    // SAFETY: never freed.
-    let thread = unsafe { thread::spawn("deep", stack.addresses(), overflows_the_stack) };
-    thread.expect("large enough").join();
+    thread::spawn("deep", overflows_the_stack).expect("memory for a thread").join();
 }
 
 fn overflows_the_stack_of_nmis() {

@@ -1,10 +1,8 @@
-//! The machine itself: traps, user access, threads, clock.
+//! The machine itself: traps, user access, clock.
 
 use core::arch::asm;
-use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-use kernel::{console, ktest, thread, uaccess};
+use kernel::{console, ktest, uaccess};
 use mm::VirtAddr;
 
 ktest!(an_nmi_is_noted_and_the_interrupted_code_goes_on);
@@ -12,7 +10,6 @@ ktest!(the_cpu_number_of_the_boot_cpu_is_0);
 ktest!(a_bad_user_pointer_gives_an_error);
 ktest!(a_kernel_address_is_no_user_address);
 ktest!(the_clock_goes_forward);
-ktest!(threads_take_turns_and_give_their_stacks_back);
 ktest!(a_code_address_has_its_functions_name);
 
 fn an_nmi_is_noted_and_the_interrupted_code_goes_on() {
@@ -51,39 +48,6 @@ fn the_clock_goes_forward() {
     while console::clock::uptime_us() < begin + 100 {
         core::hint::spin_loop();
     }
-}
-
-#[repr(C, align(4096))]
-struct Stacks(UnsafeCell<[[u8; 32 * 1024]; 3]>);
-
-// SAFETY: used by one test, which runs once.
-unsafe impl Sync for Stacks {}
-
-static STACKS: Stacks = Stacks(UnsafeCell::new([[0; 32 * 1024]; 3]));
-
-fn threads_take_turns_and_give_their_stacks_back() {
-    static TURNS: AtomicU32 = AtomicU32::new(0);
-    let base = STACKS.0.get() as u64;
-    let stack = |i: u64| base + i * 32 * 1024..base + (i + 1) * 32 * 1024;
-    let handles = [0, 1, 2].map(|i| {
-        let run = move || {
-            for round in 0..10 {
-                // One turn each, in the order of their making.
-                assert_eq!(TURNS.fetch_add(1, Relaxed), 3 * round + i);
-                thread::yield_now();
-            }
-        };
-        // SAFETY: the stacks are this test's, apart from each other, for good.
-        unsafe { thread::spawn("ktest", stack(u64::from(i)), run) }.expect("the stack is large enough")
-    });
-    for (i, handle) in handles.into_iter().enumerate() {
-        assert_eq!(handle.join(), stack(i as u64));
-    }
-    assert_eq!(TURNS.load(Relaxed), 30);
-    let small = base..base + 1024;
-    // SAFETY: as above.
-    let refused = unsafe { thread::spawn("ktest", small, || {}) };
-    assert!(matches!(refused, Err(thread::Error::StackTooSmall)));
 }
 
 fn a_code_address_has_its_functions_name() {

@@ -4,14 +4,19 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use kernel::memory::stack::{STACK_BYTES, Stack};
 use kernel::memory::vmalloc;
+use kernel::thread::{JoinHandle, preempt};
 use kernel::{ktest, thread};
-use mm::VirtAddr;
 use mm::counters::NodeStat;
+use mm::{CpuId, VirtAddr};
 
 use crate::support::{leaks_nothing, memory};
 
 ktest!(a_stack_is_mapped_and_has_holes_around_it);
 ktest!(threads_run_on_their_own_stacks_and_end);
+ktest!(a_thread_returns_its_value_and_is_dropped_with_it);
+ktest!(a_function_that_fills_the_stack_is_refused);
+ktest!(a_thread_that_only_spins_is_pre_empted);
+ktest!(preemption_waits_for_the_end_of_a_section_without_it);
 ktest!(stacks_are_zeroed_and_reused);
 ktest!(stacks_are_counted_until_they_are_given_back);
 
@@ -45,33 +50,126 @@ fn a_stack_is_mapped_and_has_holes_around_it() {
 fn threads_run_on_their_own_stacks_and_end() {
     const NR: usize = 16;
     static SUM: AtomicU64 = AtomicU64::new(0);
-    with_caches_filled::<NR>(|memory| {
-        let stacks = [(); NR].map(|()| Stack::new(memory).expect("memory for a stack"));
+    with_caches_filled::<NR>(|_| {
         let mut n = 0;
-        let handles = stacks.each_ref().map(|stack| {
+        let handles = [(); NR].map(|()| {
             n += 1;
-            let (number, range) = (n, stack.addresses());
+            let number = n;
             let body = move || {
+                let stack = thread::current_stack().expect("threads have stacks");
+                assert_eq!(stack.end - stack.start, STACK_BYTES);
                 for _ in 0..5 {
                     let local = core::hint::black_box(number);
-                    assert!(
-                        range.contains(&((&raw const local) as u64)),
-                        "a thread's variables are on its stack"
-                    );
+                    let at = (&raw const local) as u64;
+                    assert!(stack.contains(&at), "a thread's variables are on its stack");
                     SUM.fetch_add(local, Relaxed);
                     thread::yield_now();
                 }
+                assert_eq!(thread::current_stack(), Some(stack));
             };
-            // SAFETY: freed after the thread has ended.
-            unsafe { thread::spawn("ktest", stack.addresses(), body) }.expect("large enough")
+            thread::spawn("ktest", body).expect("memory for a thread")
         });
-        for (handle, stack) in handles.into_iter().zip(&stacks) {
-            assert_eq!(handle.join(), stack.addresses());
-        }
+        handles.into_iter().for_each(JoinHandle::join);
         assert_eq!(SUM.load(Relaxed), 5 * (NR * (NR + 1) / 2) as u64);
-        // SAFETY: the threads have ended.
-        stacks.into_iter().for_each(|stack| unsafe { stack.free(memory) });
     });
+}
+
+fn a_thread_returns_its_value_and_is_dropped_with_it() {
+    static DROPPED: AtomicU64 = AtomicU64::new(0);
+    struct Value([u64; 100]);
+    impl Drop for Value {
+        fn drop(&mut self) {
+            DROPPED.fetch_add(1, Relaxed);
+        }
+    }
+    with_caches_filled::<2>(|_| {
+        let thread = thread::spawn("ktest", || Value(core::array::from_fn(|i| i as u64)));
+        let value = thread.expect("memory for a thread").join();
+        assert!(value.0.iter().enumerate().all(|(i, &n)| n == i as u64));
+        drop(value);
+        assert_eq!(DROPPED.load(Relaxed), 1);
+        let captured = Value([0; 100]);
+        let thread = thread::spawn("ktest", move || captured).expect("memory for a thread");
+        // Nobody waits for it: the reaper drops what it returns.
+        drop(thread);
+        eventually(|| DROPPED.load(Relaxed) == 2);
+        settle();
+    });
+}
+
+fn a_function_that_fills_the_stack_is_refused() {
+    with_caches_filled::<1>(|_| {
+        let large = [1u8; 8192];
+        let refused = thread::spawn("ktest", move || core::hint::black_box(&large)[0]);
+        assert_eq!(refused.err(), Some(thread::Error::TooLarge));
+        let nowhere = thread::spawn_on(CpuId(u32::MAX), "ktest", || ());
+        assert_eq!(nowhere.err(), Some(thread::Error::NoSuchCpu));
+    });
+}
+
+fn a_thread_that_only_spins_is_pre_empted() {
+    static TURN: AtomicU64 = AtomicU64::new(0);
+    let spin = |mine: u64| {
+        for round in 0..3 {
+            while TURN.load(Relaxed) != 2 * round + mine {
+                core::hint::spin_loop();
+            }
+            TURN.fetch_add(1, Relaxed);
+        }
+    };
+    // On one CPU, so that the one waits while it has the CPU for what the other must do.
+    let cpu = CpuId(0);
+    let threads =
+        [0, 1].map(|mine| thread::spawn_on(cpu, "ktest", move || spin(mine)).expect("memory for a thread"));
+    threads.into_iter().for_each(JoinHandle::join);
+    assert_eq!(TURN.load(Relaxed), 6);
+}
+
+fn preemption_waits_for_the_end_of_a_section_without_it() {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    static STOP: AtomicU64 = AtomicU64::new(0);
+    let count = || {
+        while STOP.load(Relaxed) == 0 {
+            COUNT.fetch_add(1, Relaxed);
+        }
+    };
+    let stay = || {
+        while COUNT.load(Relaxed) == 0 {
+            core::hint::spin_loop();
+        }
+        let before = {
+            let _here = preempt::disable();
+            let before = COUNT.load(Relaxed);
+            let end = kernel::console::clock::uptime_us() + 40_000;
+            while kernel::console::clock::uptime_us() < end {
+                assert_eq!(COUNT.load(Relaxed), before, "nobody else runs here");
+            }
+            assert!(!mm::arch::may_sleep());
+            before
+        };
+        assert!(mm::arch::may_sleep());
+        while COUNT.load(Relaxed) == before {
+            core::hint::spin_loop();
+        }
+        STOP.store(1, Relaxed);
+    };
+    let counter = thread::spawn_on(CpuId(0), "ktest", count).expect("memory for a thread");
+    thread::spawn_on(CpuId(0), "ktest", stay).expect("memory for a thread").join();
+    counter.join();
+}
+
+/// Waits until `done`, long enough for a busy host.
+fn eventually(done: impl Fn() -> bool) {
+    let end = kernel::console::clock::uptime_us() + 20_000_000;
+    while !done() {
+        assert!(kernel::console::clock::uptime_us() < end, "it does not happen");
+        thread::yield_now();
+    }
+}
+
+/// Waits until the reaper has nothing to do.
+fn settle() {
+    eventually(|| !thread::reaper_is_busy());
 }
 
 fn stacks_are_zeroed_and_reused() {

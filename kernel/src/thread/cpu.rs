@@ -1,0 +1,367 @@
+//! What each CPU keeps for its threads.
+//!
+//! ```text
+//! CPUS: [ Cpu 0 | Cpu 1 | ... ]        one for each possible CPU, on cache lines of its own
+//!           queue: oldest -> ... -> newest        Ready threads
+//!           idle thread                           runs when the queue is empty
+//! ```
+//!
+//! # Invariants
+//! - I1: `RunQueue::nr` is the number of threads linked from `head`.
+//! - I2: `RunQueue::idle` is set, under the lock, by a CPU that has found its queue empty and goes idle, and cleared when it
+//!   has found a thread. Who inserts a thread while it is set sends for the CPU: no thread waits for a halted CPU.
+
+use alloc::vec::Vec;
+use core::ops::Range;
+use core::ptr::{self, NonNull};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
+
+use mm::slub::{CacheFlags, CacheHandle, CacheParams};
+use mm::sync::{Level, SpinLock};
+use mm::{CpuId, Gfp, NodeId};
+use spin::Once;
+
+use super::spawn::{self, Error};
+use super::{Role, Thread};
+use crate::cpu::percpu::this_cpu;
+use crate::memory::Memory;
+
+/// Ready threads, oldest first.
+#[derive(Debug)]
+pub(super) struct RunQueue {
+    head: *mut Thread,
+    tail: *mut Thread,
+    nr: u32,
+    idle: bool,
+}
+
+// SAFETY: the threads in it are shared by design (I1 of `thread`).
+unsafe impl Send for RunQueue {}
+
+impl RunQueue {
+    const fn new() -> Self {
+        Self { head: ptr::null_mut(), tail: ptr::null_mut(), nr: 0, idle: false }
+    }
+
+    fn push(&mut self, thread: &Thread) {
+        let thread = ptr::from_ref(thread).cast_mut();
+        // SAFETY: I1 and I3 of `thread`: the tail is alive while it is queued.
+        match unsafe { self.tail.as_ref() } {
+            Some(tail) => tail.next.store(thread, Ordering::Relaxed),
+            None => self.head = thread,
+        }
+        self.tail = thread;
+        self.nr += 1;
+    }
+
+    /// The oldest.
+    fn pop(&mut self) -> Option<&'static Thread> {
+        self.remove_if(|_| true)
+    }
+
+    /// The oldest of which `wanted` is true.
+    fn remove_if(&mut self, wanted: impl Fn(&Thread) -> bool) -> Option<&'static Thread> {
+        let (mut before, mut at) = (None::<&Thread>, self.head);
+        // SAFETY: I1 and I3 of `thread`: what is queued is alive.
+        while let Some(thread) = unsafe { at.as_ref() } {
+            let next = thread.next.load(Ordering::Relaxed);
+            if wanted(thread) {
+                match before {
+                    Some(before) => before.next.store(next, Ordering::Relaxed),
+                    None => self.head = next,
+                }
+                if next.is_null() {
+                    self.tail = before.map_or(ptr::null_mut(), |before| ptr::from_ref(before).cast_mut());
+                }
+                thread.next.store(ptr::null_mut(), Ordering::Relaxed);
+                self.nr -= 1;
+                return Some(thread);
+            }
+            (before, at) = (Some(thread), next);
+        }
+        None
+    }
+}
+
+/// A CPU, to the scheduler (Linux: `struct rq`).
+#[derive(Debug)]
+#[repr(align(128))]
+pub(super) struct Cpu {
+    pub(super) id: CpuId,
+    pub(super) node: NodeId,
+    queue: SpinLock<RunQueue>,
+    /// `RunQueue::nr` and `idle`, for those who look without the lock.
+    nr_ready: AtomicU32,
+    idling: AtomicBool,
+    /// The thread that runs should leave the CPU soon.
+    need_resched: AtomicBool,
+    /// The idle thread; null until the CPU has joined.
+    idle: AtomicPtr<Thread>,
+}
+
+/// What the scheduler stands on.
+#[derive(Debug)]
+pub(super) struct Scheduler {
+    pub(super) memory: &'static Memory,
+    /// The cache of threads.
+    pub(super) threads: CacheHandle<'static>,
+    cpus: Vec<Cpu>,
+}
+
+static SCHEDULER: Once<Scheduler> = Once::new();
+
+/// The cache of threads (Linux: `task_struct`).
+const CACHE: CacheParams<'static> = CacheParams {
+    name: "task_struct",
+    object_size: size_of::<Thread>(),
+    align: 64,
+    flags: CacheFlags::empty(),
+};
+
+/// Where a thread may run (Linux: `cpus_mask`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Affinity {
+    /// Everywhere.
+    Any,
+    /// On the CPUs of a node; everywhere while none of them runs.
+    Node(NodeId),
+    /// On one CPU.
+    Cpu(CpuId),
+}
+
+impl Affinity {
+    fn allows(self, cpu: &Cpu) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Node(node) => cpu.node == node,
+            Self::Cpu(id) => cpu.id == id,
+        }
+    }
+}
+
+/// Makes the scheduler run: on the boot CPU, with an idle thread of its own; what runs now goes on as a thread like others.
+/// Before that threads cannot be made, and sleeping locks must be free.
+///
+/// # Errors
+/// No memory.
+pub fn start(memory: &'static Memory) -> Result<(), Error> {
+    let nr_cpus = memory.numa.nr_cpu_ids();
+    let mut cpus = Vec::new();
+    cpus.try_reserve_exact(nr_cpus as usize).map_err(|_| Error::NoMemory)?;
+    cpus.extend((0..nr_cpus).map(|cpu| Cpu::new(CpuId(cpu), memory.numa.node_of_cpu(CpuId(cpu)))));
+    let threads = memory.slub.create(CACHE).map_err(|_| Error::NoMemory)?;
+    let scheduler = SCHEDULER.call_once(|| Scheduler { memory, threads, cpus });
+    let boot = &scheduler.cpus[0];
+    let idle = spawn::boot_idle(scheduler)?;
+    boot.idle.store(idle.as_ptr(), Ordering::Release);
+    spawn::start_reaper()
+}
+
+/// Makes what runs now the idle thread of its CPU, which takes threads from then on. With interrupts off, on a CPU that has
+/// not joined; [`idle`](super::idle) follows. `stack` is the stack it runs on, for good.
+///
+/// # Errors
+/// No memory, or a CPU that the scheduler does not know.
+pub fn init_this_cpu(stack: Range<u64>) -> Result<(), Error> {
+    debug_assert!(!mm::arch::irqs_enabled());
+    let scheduler = Scheduler::get().ok_or(Error::NotStarted)?;
+    let id = mm::arch::cpu_id();
+    let cpu = scheduler.cpus.get(id.index()).ok_or(Error::NoSuchCpu)?;
+    let thread = Thread::new(Role::Idle, 0, "swapper", stack, Affinity::Cpu(id));
+    thread.cpu.store(id.0, Ordering::Relaxed);
+    let record = scheduler.record(thread, Some(cpu.node))?;
+    this_cpu().current.store(record.as_ptr(), Ordering::Relaxed);
+    // Release pairs with the acquire in `is_online`: who finds the CPU finds all of this.
+    cpu.idle.store(record.as_ptr(), Ordering::Release);
+    Ok(())
+}
+
+/// Whether threads can run on this CPU.
+pub fn is_online(cpu: CpuId) -> bool {
+    Scheduler::get().and_then(|s| s.cpus.get(cpu.index())).is_some_and(Cpu::is_online)
+}
+
+/// How many CPUs run threads.
+pub fn nr_online() -> u32 {
+    Scheduler::get().map_or(0, |s| s.cpus().filter(|cpu| cpu.is_online()).count() as u32)
+}
+
+impl Scheduler {
+    /// None before [`start`].
+    pub(super) fn get() -> Option<&'static Self> {
+        SCHEDULER.get()
+    }
+
+    pub(super) fn cpus(&self) -> impl Iterator<Item = &Cpu> {
+        self.cpus.iter()
+    }
+
+    /// Puts a thread into memory of its own, near `node`.
+    pub(super) fn record(&self, thread: Thread, node: Option<NodeId>) -> Result<NonNull<Thread>, Error> {
+        let memory = match node {
+            Some(node) => self.threads.alloc_node(Gfp::KERNEL, node),
+            None => self.threads.alloc(Gfp::KERNEL),
+        };
+        let record = memory.map_err(|_| Error::NoMemory)?.cast::<Thread>();
+        // SAFETY: an object of the threads' cache, ours.
+        unsafe { record.write(thread) };
+        Ok(record)
+    }
+
+    /// Where a thread should run next: where it ran last, unless that CPU is busy and another is not.
+    pub(super) fn choose(&self, thread: &Thread) -> &Cpu {
+        let last = &self.cpus[thread.cpu.load(Ordering::Relaxed) as usize];
+        let allowed = |cpu: &&Cpu| cpu.is_online() && thread.affinity.allows(cpu);
+        if allowed(&last)
+            && (last.idling.load(Ordering::Relaxed) || matches!(thread.affinity, Affinity::Cpu(_)))
+        {
+            return last;
+        }
+        let idle = |cpu: &&Cpu| allowed(cpu) && cpu.idling.load(Ordering::Relaxed);
+        let near = self.cpus().find(|cpu| cpu.node == last.node && idle(cpu));
+        near.or_else(|| self.cpus().find(idle))
+            .or_else(|| Some(last).filter(allowed))
+            .or_else(|| self.cpus().filter(allowed).min_by_key(|cpu| cpu.nr_ready.load(Ordering::Relaxed)))
+            .unwrap_or(last)
+    }
+
+    /// Where a new thread should run: where nothing does, else where the fewest wait.
+    pub(super) fn choose_new(&self, affinity: Affinity) -> Option<&Cpu> {
+        let online = || self.cpus().filter(|cpu| cpu.is_online());
+        let load = |cpu: &&Cpu| match cpu.idling.load(Ordering::Relaxed) {
+            true => 0,
+            false => 1 + cpu.nr_ready.load(Ordering::Relaxed),
+        };
+        let allowed = online().filter(|cpu| affinity.allows(cpu)).min_by_key(load);
+        match affinity {
+            Affinity::Node(_) => allowed.or_else(|| online().min_by_key(load)),
+            _ => allowed,
+        }
+    }
+}
+
+impl Cpu {
+    fn new(id: CpuId, node: NodeId) -> Self {
+        Self {
+            id,
+            node,
+            queue: SpinLock::new(Level::RunQueue, RunQueue::new()),
+            nr_ready: AtomicU32::new(0),
+            idling: AtomicBool::new(false),
+            need_resched: AtomicBool::new(false),
+            idle: AtomicPtr::new(ptr::null_mut()),
+        }
+    }
+
+    /// The CPU that runs this, with interrupts or preemption off; none before [`start`].
+    #[inline]
+    pub(super) fn this() -> Option<&'static Self> {
+        Scheduler::get().map(|s| &s.cpus[mm::arch::cpu_id().index()])
+    }
+
+    fn is_online(&self) -> bool {
+        !self.idle.load(Ordering::Acquire).is_null()
+    }
+
+    pub(super) fn needs_resched(&self) -> bool {
+        self.need_resched.load(Ordering::Relaxed)
+    }
+
+    /// The thread that runs here should leave soon. On this CPU; others [`kick`](Self::kick).
+    pub(super) fn set_need_resched(&self) {
+        self.need_resched.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn clear_need_resched(&self) {
+        self.need_resched.store(false, Ordering::Relaxed);
+    }
+
+    pub(super) fn nr_ready(&self) -> u32 {
+        self.nr_ready.load(Ordering::Relaxed)
+    }
+
+    /// Puts a thread that is Ready behind the others, and sends for the CPU when it does nothing. With interrupts off.
+    pub(super) fn enqueue(&self, thread: &Thread) {
+        let idle = {
+            let mut queue = self.queue.lock();
+            queue.push(thread);
+            self.nr_ready.store(queue.nr, Ordering::Relaxed);
+            queue.idle
+        };
+        if idle {
+            self.kick();
+        }
+    }
+
+    /// Makes the CPU look for another thread to run. With interrupts off.
+    fn kick(&self) {
+        self.set_need_resched();
+        if self.id != mm::arch::cpu_id() {
+            super::sched::send_for(self.id);
+        }
+    }
+
+    /// Lets a CPU that does nothing look whether it can help this one (Linux: `nohz_balancer_kick`).
+    pub(super) fn kick_idle_one(&self, scheduler: &Scheduler) {
+        if let Some(cpu) = scheduler.cpus().find(|cpu| cpu.idling.load(Ordering::Relaxed)) {
+            cpu.kick();
+        }
+    }
+
+    /// The next thread for this CPU, which is the one that runs this: the oldest that is ready, else one that waits for
+    /// another CPU, else the idle thread. None when `this` should go on.
+    pub(super) fn next(&self, this: &Thread, stays: bool) -> Option<&'static Thread> {
+        if let Some(thread) = self.pop() {
+            return Some(thread);
+        }
+        if stays {
+            return None;
+        }
+        if let Some(thread) = self.steal() {
+            self.not_idle();
+            return Some(thread);
+        }
+        let mut queue = self.queue.lock();
+        // Again, now that nothing can be inserted before `idle` is set.
+        let late = queue.pop();
+        self.nr_ready.store(queue.nr, Ordering::Relaxed);
+        queue.idle = late.is_none();
+        self.idling.store(late.is_none(), Ordering::Relaxed);
+        if late.is_some() {
+            return late;
+        }
+        if this.is_idle() {
+            return None;
+        }
+        // SAFETY: the CPU runs threads, so it has its idle thread, for good.
+        unsafe { self.idle.load(Ordering::Relaxed).as_ref() }
+    }
+
+    fn pop(&self) -> Option<&'static Thread> {
+        let mut queue = self.queue.lock();
+        let thread = queue.pop()?;
+        self.nr_ready.store(queue.nr, Ordering::Relaxed);
+        queue.idle = false;
+        self.idling.store(false, Ordering::Relaxed);
+        Some(thread)
+    }
+
+    fn not_idle(&self) {
+        let mut queue = self.queue.lock();
+        queue.idle = false;
+        self.idling.store(false, Ordering::Relaxed);
+    }
+
+    /// A thread that waits for another CPU and may run here, from the CPU where most wait (Linux: `newidle_balance`).
+    fn steal(&self) -> Option<&'static Thread> {
+        let scheduler = Scheduler::get()?;
+        let others = || scheduler.cpus().filter(|cpu| cpu.id != self.id && cpu.nr_ready() > 0);
+        let take = |cpu: &Cpu| {
+            let mut queue = cpu.queue.lock();
+            let thread = queue.remove_if(|thread| thread.affinity.allows(self))?;
+            cpu.nr_ready.store(queue.nr, Ordering::Relaxed);
+            Some(thread)
+        };
+        others().max_by_key(|cpu| cpu.nr_ready()).and_then(take).or_else(|| others().find_map(take))
+    }
+}

@@ -1,0 +1,38 @@
+//! What a CPU runs that has nothing to run: it halts until an interrupt comes.
+//!
+//! # Invariants
+//! - I1: between the last look for work and the halt no interrupt is taken: they are off until STI, and STI lets none in
+//!   before the instruction behind it has begun. So no wake-up is slept through.
+
+use core::arch::asm;
+
+use mm::arch::IrqGuard;
+
+use super::cpu::Cpu;
+use super::sched;
+
+/// Runs other threads for good (Linux: `do_idle`). On a CPU whose idle thread this is.
+pub fn idle() -> ! {
+    loop {
+        x86_64::instructions::interrupts::disable();
+        if !reschedule() {
+            halt();
+        }
+        x86_64::instructions::interrupts::enable();
+    }
+}
+
+/// Whether another thread has run.
+fn reschedule() -> bool {
+    let _irq = IrqGuard::new();
+    sched::reschedule()
+}
+
+/// Waits for an interrupt, unless there is something to do already. With interrupts off; they are on afterwards.
+fn halt() {
+    if Cpu::this().is_some_and(Cpu::needs_resched) {
+        return;
+    }
+    // SAFETY: ring 0, and nothing is held: I1.
+    unsafe { asm!("sti", "hlt", options(nostack)) };
+}
