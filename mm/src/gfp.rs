@@ -8,9 +8,11 @@ bitflags::bitflags! {
     pub struct Gfp: u32 {
         /// From below 16 MiB.
         const DMA = 0x01;
+        /// The kernel needs no mapping of it: all of user space's pages. With [`Gfp::MOVABLE`] from the movable zone.
+        const HIGHMEM = 0x02;
         /// From below 4 GiB.
         const DMA32 = 0x04;
-        /// The page can be moved, so it may come from the movable zone.
+        /// The page can be moved. With [`Gfp::HIGHMEM`] it may come from the movable zone.
         const MOVABLE = 0x08;
         /// The page can be freed on demand.
         const RECLAIMABLE = 0x10;
@@ -61,8 +63,21 @@ bitflags::bitflags! {
         const NOWAIT = Self::KSWAPD_RECLAIM.bits();
         /// For user space.
         const USER = Self::KERNEL.bits() | Self::HARDWALL.bits();
+        /// For user space, without a mapping of the kernel's.
+        const HIGHUSER = Self::USER.bits() | Self::HIGHMEM.bits();
         /// For user space, movable.
-        const HIGHUSER_MOVABLE = Self::USER.bits() | Self::MOVABLE.bits();
+        const HIGHUSER_MOVABLE = Self::HIGHUSER.bits() | Self::MOVABLE.bits();
+        /// As `KERNEL`, charged to the memory cgroup.
+        const KERNEL_ACCOUNT = Self::KERNEL.bits() | Self::ACCOUNT.bits();
+        /// From within a file system.
+        const NOFS = Self::RECLAIM.bits() | Self::IO.bits();
+        /// From within input and output.
+        const NOIO = Self::RECLAIM.bits();
+        /// A huge page that nobody waits for.
+        const TRANSHUGE_LIGHT = (Self::HIGHUSER_MOVABLE.bits() | Self::COMP.bits() | Self::NOMEMALLOC.bits()
+            | Self::NOWARN.bits()) & !Self::RECLAIM.bits();
+        /// A huge page that is worth reclaim.
+        const TRANSHUGE = Self::TRANSHUGE_LIGHT.bits() | Self::DIRECT_RECLAIM.bits();
     }
 }
 
@@ -123,7 +138,8 @@ impl MigrateType {
 }
 
 impl Gfp {
-    /// The highest zone that satisfies the flags (Linux: `gfp_zone`). `DMA` wins over `DMA32`.
+    /// The highest zone that satisfies the flags (Linux: `gfp_zone`). `DMA` wins over `DMA32`, either over `HIGHMEM`;
+    /// `MOVABLE` alone says nothing of the zone.
     #[inline(always)]
     pub const fn zone(self) -> ZoneIdx {
         const TABLE: [ZoneIdx; 16] = {
@@ -133,7 +149,7 @@ impl Gfp {
                 table[bits] = match Gfp::from_bits_retain(bits as u32) {
                     gfp if gfp.contains(Gfp::DMA) => ZoneIdx::Dma,
                     gfp if gfp.contains(Gfp::DMA32) => ZoneIdx::Dma32,
-                    gfp if gfp.contains(Gfp::MOVABLE) => ZoneIdx::Movable,
+                    gfp if gfp.contains(Gfp::MOVABLE.union(Gfp::HIGHMEM)) => ZoneIdx::Movable,
                     _ => ZoneIdx::Normal,
                 };
                 bits += 1;
@@ -168,6 +184,23 @@ mod tests {
         assert_eq!((Gfp::KERNEL | Gfp::DMA32).zone(), ZoneIdx::Dma32);
         assert_eq!(Gfp::HIGHUSER_MOVABLE.zone(), ZoneIdx::Movable);
         assert_eq!((Gfp::MOVABLE | Gfp::DMA32).zone(), ZoneIdx::Dma32);
+        assert_eq!((Gfp::KERNEL | Gfp::MOVABLE).zone(), ZoneIdx::Normal);
+        assert_eq!(Gfp::HIGHUSER.zone(), ZoneIdx::Normal);
+    }
+
+    #[test]
+    fn combinations_have_linuxs_bits() {
+        for (gfp, bits) in [
+            (Gfp::KERNEL, 0xcc0),
+            (Gfp::HIGHUSER_MOVABLE, 0x10_0cca),
+            (Gfp::ATOMIC_CONTEXT, 0xa20),
+            (Gfp::NOWAIT, 0x800),
+            (Gfp::NOFS, 0xc40),
+            (Gfp::KERNEL_ACCOUNT, 0x40_0cc0),
+            (Gfp::TRANSHUGE, 0x1c_24ca),
+        ] {
+            assert_eq!(gfp.bits(), bits, "{gfp:?}");
+        }
     }
 
     #[test]

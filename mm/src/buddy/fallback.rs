@@ -106,6 +106,7 @@ impl FreeAreas {
             }
             return self.move_block(page, order, wanted);
         }
+        blocks.types_mix(self);
         if claim(order, wanted) == Claim::Block {
             return self.move_block(page, order, wanted);
         }

@@ -55,6 +55,9 @@ pub trait Pageblocks {
     fn migrate_type(&self, pfn: Pfn) -> MigrateType;
     /// Sets it. The caller holds the lock of the pageblock's zone.
     fn set_migrate_type(&self, pfn: Pfn, migrate_type: MigrateType);
+    /// A part of a pageblock is about to be used for another type than its own (Linux: where `steal_suitable_fallback`
+    /// boosts watermarks).
+    fn types_mix(&self, _free: &FreeAreas) {}
 }
 
 /// May an allocation mix types within pageblocks (Linux: `ALLOC_NOFRAGMENT`)?

@@ -129,6 +129,7 @@ impl Spec {
         let allocator = allocator(&mut memblock, sim.machine(), nodes, &self.cpu_nodes);
         // SAFETY: these nodes were built from this memblock, and its free memory is nobody's.
         let given = unsafe { init::hand_over(memblock, &allocator) };
+        allocator.set_running();
         let mut sysctl = Sysctl::default();
         let machine = TestMachine { allocator, cpu_nodes: self.cpu_nodes.clone(), sysctl, given, sim };
         machine.with_cpus(|cpus| {

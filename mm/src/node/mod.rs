@@ -193,6 +193,11 @@ impl Nodes {
         self.iter().flat_map(Node::populated_zones)
     }
 
+    /// A node's zones that have RAM, lowest first; none when it is not online.
+    pub fn zones_of(&self, id: NodeId) -> impl Iterator<Item = &Zone> {
+        self.get(id).into_iter().flat_map(Node::populated_zones)
+    }
+
     /// The zone that a page belongs to (Linux: `page_zone`).
     ///
     /// # Panics

@@ -98,8 +98,7 @@ impl Nodes {
             Setting::MinFreeKbytes | Setting::WatermarkScaleFactor => self.set_watermarks(sysctl, cpus),
             Setting::PercpuPagelistHighFraction => self.set_pcp_limits(sysctl, cpus),
             Setting::LowmemReserveRatio => self.set_lowmem_reserve(sysctl),
-            // Read when pageblocks change their type.
-            Setting::WatermarkBoostFactor => {}
+            Setting::WatermarkBoostFactor => self.set_max_boost(sysctl),
         }
         Ok(())
     }
@@ -124,7 +123,16 @@ impl Nodes {
             zone.set_watermark_boost(0);
             zone.set_watermarks(limits::watermarks(managed, total, sysctl.min_free_kbytes, scale));
         }
+        self.set_max_boost(sysctl);
         self.set_pcp_limits(sysctl, cpus);
+    }
+
+    /// Sets how far watermarks may be boosted. What they are boosted by now stays (Linux: `watermark_boost_factor`).
+    fn set_max_boost(&self, sysctl: &Sysctl) {
+        for zone in self.populated_zones() {
+            let high = zone.watermark_unboosted(Watermark::High);
+            zone.set_max_boost(limits::max_boost(high, sysctl.watermark_boost_factor));
+        }
     }
 
     /// Sets how much per-CPU lists hold (Linux: `zone_set_pageset_high_and_batch`). To be called when

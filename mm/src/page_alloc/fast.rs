@@ -166,6 +166,12 @@ impl PageAllocator {
         unsafe { zone.pagesets().with(irq, f) }
     }
 
+    /// A CPU's node.
+    pub(super) fn node_of(&self, cpu: CpuId) -> NodeId {
+        // SAFETY: the slot lives as long as the allocator; the node in it does not change after boot.
+        unsafe { addr_of!((*self.local.slot(cpu)).node).read() }
+    }
+
     /// This CPU's node.
     pub(super) fn this_node(&self, irq: &IrqGuard) -> NodeId {
         // SAFETY: as in `pop_local`.

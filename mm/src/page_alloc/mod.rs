@@ -17,24 +17,32 @@
 //!
 //! # Locking
 //! The zone's lock around every use of its free lists, taken with interrupts off; nothing is called under it but the buddy.
-//! All functions work in any context, also in interrupt handlers, and never sleep: nothing is reclaimed here.
+//! Any context, also interrupt handlers: what is allocated with [`Gfp::DIRECT_RECLAIM`] may sleep, the rest never does.
 //!
 //! # Not here
 //! Free lists themselves (`buddy`, `pcp`); limits of zones and the order in which they are tried (`zone`, `node`);
-//! reclaim and compaction, which get their turn in [`slow`] before an allocation fails.
+//! reclaim, compaction and the OOM killer, which get their turn in [`slow`] before an allocation fails ([`Reclaim`]).
 #![deny(unsafe_code)]
 
 #[allow(unsafe_code, reason = "owns pages by raw pointers")]
 mod block;
 mod boot;
 mod check;
+mod context;
 #[allow(unsafe_code, reason = "reaches per-CPU lists without locks")]
 mod fast;
+mod flags;
+mod highatomic;
+mod hooks;
+mod names;
 mod ratelimit;
 mod report;
+mod retry;
 mod rmqueue;
+mod show_mem;
 mod slow;
 mod validate;
+mod walk;
 mod watermark;
 
 #[cfg(test)]
@@ -44,16 +52,20 @@ mod cost;
 mod tests;
 
 pub use block::{PageBlock, compound_head, compound_order};
-pub use report::{GfpNames, bug};
+pub use hooks::{CompactPriority, CompactResult, Context, Progress, Reclaim, Reserves, Shortage};
+pub use names::GfpNames;
+pub use report::bug;
 
 use core::alloc::Layout;
 use core::ptr::NonNull;
+use core::sync::atomic::AtomicBool;
 
-use crate::arch::Machine;
+use crate::arch::{IrqGuard, Machine};
 use crate::buddy::Pageblocks;
 use crate::gfp::{Gfp, MigrateType};
 use crate::id::{CpuId, NodeId};
 use crate::node::Nodes;
+use crate::numa::NodeMask;
 use crate::order::Order;
 use crate::pcp::{EventCounts, ListIdx};
 use crate::percpu::PerCpu;
@@ -61,7 +73,9 @@ use crate::pfn::Pfn;
 use crate::sparse::Sparse;
 use crate::zone::Zone;
 
+use context::Running;
 use fast::Local;
+use hooks::Hooks;
 use ratelimit::RateLimit;
 
 /// No memory for an allocation.
@@ -93,8 +107,14 @@ pub struct PageAllocator {
     nodes: Nodes,
     machine: Machine,
     local: PerCpu<Local>,
+    /// Nodes that are online.
+    nr_nodes: usize,
     /// Of reports of failures.
     reports: RateLimit,
+    hooks: Hooks,
+    /// Somebody has the OOM killer at work (Linux: `oom_lock`).
+    oom: AtomicBool,
+    running: Running,
 }
 
 impl PageAllocator {
@@ -117,7 +137,16 @@ impl PageAllocator {
     ) -> Self {
         // SAFETY: the caller's memory.
         let local = unsafe { PerCpu::init(memory, nr_cpus, |cpu| Local::new(&nodes, cpu, node_of(cpu))) };
-        Self { machine: nodes.sparse().machine(), nodes, local, reports: RateLimit::new() }
+        Self {
+            machine: nodes.sparse().machine(),
+            nr_nodes: nodes.iter().count(),
+            nodes,
+            local,
+            reports: RateLimit::new(),
+            hooks: Hooks::new(),
+            oom: AtomicBool::new(false),
+            running: Running::new(),
+        }
     }
 
     /// The nodes that it allocates from.
@@ -145,7 +174,9 @@ impl PageAllocator {
     /// When no zone that `gfp` allows has a block without falling below its reserves; reported in the log, but not more
     /// than once in a while and not with [`Gfp::NOWARN`].
     #[inline]
+    #[cfg_attr(debug_assertions, track_caller)]
     pub fn alloc_pages(&self, gfp: Gfp, order: Order) -> Result<PageBlock, AllocError> {
+        self.might_alloc(gfp);
         if !gfp.contains(Gfp::THISNODE)
             && let Some(list) = ListIdx::new(order, gfp.migrate_type())
             && let Some(block) = self.pop_local(gfp.zone(), list, order)
@@ -161,7 +192,9 @@ impl PageAllocator {
     /// # Errors
     /// As [`alloc_pages`](Self::alloc_pages), and when there is no such node.
     #[inline]
+    #[cfg_attr(debug_assertions, track_caller)]
     pub fn alloc_pages_node(&self, node: NodeId, gfp: Gfp, order: Order) -> Result<PageBlock, AllocError> {
+        self.might_alloc(gfp);
         if let Some(list) = ListIdx::new(order, gfp.migrate_type())
             && let Some(block) = self.pop_local_of(node, gfp.zone(), list, order)
         {
@@ -170,13 +203,53 @@ impl PageAllocator {
         self.alloc_slow(gfp, order, Some(node))
     }
 
+    /// As [`alloc_pages`](Self::alloc_pages), from the nodes of `nodemask` only, nearest to `node` (`None`: this CPU's)
+    /// first. Without a mask, from those that the context's memory may come from ([`Context::allowed_nodes`]); the
+    /// kernel's own memory, which is not [`Gfp::HARDWALL`], may come from others when those have nothing left, and what is
+    /// [`Gfp::ATOMIC`] or may use reserves from anywhere (Linux: `__alloc_pages`). Takes no per-CPU short cut.
+    ///
+    /// # Errors
+    /// As [`alloc_pages`](Self::alloc_pages), and when the mask has no memory.
+    #[cfg_attr(debug_assertions, track_caller)]
+    pub fn alloc_pages_nodemask(
+        &self,
+        gfp: Gfp,
+        order: Order,
+        node: Option<NodeId>,
+        nodemask: Option<&NodeMask>,
+    ) -> Result<PageBlock, AllocError> {
+        self.might_alloc(gfp);
+        self.alloc_masked(gfp, order, node, nodemask)
+    }
+
     /// A zeroed block (Linux: `alloc_pages` with `__GFP_ZERO`).
     ///
     /// # Errors
     /// As [`alloc_pages`](Self::alloc_pages).
     #[inline]
+    #[cfg_attr(debug_assertions, track_caller)]
     pub fn alloc_zeroed(&self, gfp: Gfp, order: Order) -> Result<PageBlock, AllocError> {
         self.alloc_pages(gfp | Gfp::ZERO, order)
+    }
+
+    /// As [`alloc_pages_node`](Self::alloc_pages_node), counted as interleaved when it is from `node` (Linux:
+    /// `alloc_page_interleave`). Choosing nodes in turn is the caller's.
+    ///
+    /// # Errors
+    /// As [`alloc_pages_node`](Self::alloc_pages_node).
+    #[cfg_attr(debug_assertions, track_caller)]
+    pub fn alloc_pages_interleave(
+        &self,
+        node: NodeId,
+        gfp: Gfp,
+        order: Order,
+    ) -> Result<PageBlock, AllocError> {
+        let block = self.alloc_pages_node(node, gfp, order)?;
+        if block.page().node() == node {
+            let zone = self.nodes.zone_of(&block.page());
+            self.with_pcp(zone, &IrqGuard::new(), |pcp| pcp.events.interleaved());
+        }
+        Ok(block)
     }
 
     /// Gives up the reference that `block` stands for; the last one frees the pages (Linux: `__free_pages`). Any context.
@@ -192,8 +265,13 @@ impl PageAllocator {
     /// What all CPUs did with a zone.
     pub fn events(&self, zone: &Zone) -> EventCounts {
         let mut sum = EventCounts::default();
-        for cpu in 0..zone.pagesets().nr_cpus() {
-            sum.add(&fast::peek_events(zone, CpuId(cpu)));
+        for cpu in (0..zone.pagesets().nr_cpus()).map(CpuId) {
+            let mut events = fast::peek_events(zone, cpu);
+            // A CPU is near to one node only: what it took of another's zone was remote, all of it.
+            if self.node_of(cpu) != zone.node() {
+                events.numa_other = events.nr_allocs();
+            }
+            sum.add(&events);
         }
         sum
     }

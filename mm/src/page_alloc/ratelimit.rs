@@ -9,12 +9,14 @@ pub(super) struct RateLimit {
     last: AtomicU64,
     /// Ticks that must have passed since; 0 as long as nobody has said how long a tick is: no limit then.
     interval: AtomicU64,
+    /// How often it was not said since.
+    missed: AtomicU64,
 }
 
 impl RateLimit {
     /// Never said, without a limit.
     pub(super) const fn new() -> Self {
-        Self { last: AtomicU64::new(0), interval: AtomicU64::new(0) }
+        Self { last: AtomicU64::new(0), interval: AtomicU64::new(0), missed: AtomicU64::new(0) }
     }
 
     /// Sets how many ticks must pass from one time to the next.
@@ -22,13 +24,16 @@ impl RateLimit {
         self.interval.store(ticks, Relaxed);
     }
 
-    /// Whether it may be said at `now`; it counts as said then. Clocks of CPUs may differ: one that is behind has to wait.
-    pub(super) fn may_say(&self, now: u64) -> bool {
+    /// Whether it may be said at `now`, and how often it was not since the last time; it counts as said then. Clocks of
+    /// CPUs may differ: one that is behind has to wait.
+    pub(super) fn may_say(&self, now: u64) -> Option<u64> {
         let last = self.last.load(Relaxed);
-        if last != 0 && now.saturating_sub(last) < self.interval.load(Relaxed) {
-            return false;
+        let waits = last != 0 && now.saturating_sub(last) < self.interval.load(Relaxed);
+        if waits || self.last.compare_exchange(last, now.max(1), Relaxed, Relaxed).is_err() {
+            self.missed.fetch_add(1, Relaxed);
+            return None;
         }
-        self.last.compare_exchange(last, now.max(1), Relaxed, Relaxed).is_ok()
+        Some(self.missed.swap(0, Relaxed))
     }
 }
 
@@ -39,10 +44,13 @@ mod tests {
     #[test]
     fn once_an_interval_is_said_also_by_a_cpu_whose_clock_is_behind() {
         let limit = RateLimit::new();
-        assert!(limit.may_say(1000) && limit.may_say(1001), "no limit without an interval");
+        assert!(
+            limit.may_say(1000) == Some(0) && limit.may_say(1001) == Some(0),
+            "no limit without an interval"
+        );
         limit.set_interval(100);
         for (now, may) in
-            [(1002, false), (990, false), (1100, false), (1101, true), (1200, false), (1201, true)]
+            [(1002, None), (990, None), (1100, None), (1101, Some(3)), (1200, None), (1201, Some(1))]
         {
             assert_eq!(limit.may_say(now), may, "at {now}");
         }

@@ -5,11 +5,13 @@ use core::fmt;
 use crate::arch;
 use crate::buddy::BadPage;
 use crate::gfp::{Gfp, MigrateType};
-use crate::order::Order;
-use crate::zone::{Watermark, Zone};
+use crate::id::{NodeId, ZoneIdx};
+use crate::numa::NodeMask;
 
-use super::PageAllocator;
-use super::slow::Request;
+use super::hooks::{Context, Reserves};
+use super::show_mem::Nodes;
+use super::walk::Request;
+use super::{GfpNames, PageAllocator};
 
 /// Reports of failures are at least so far apart (Linux: `nopage_rs`).
 pub(super) const REPORT_MILLISECONDS: u64 = 10_000;
@@ -30,103 +32,119 @@ pub fn bug(bad: BadPage) -> ! {
 }
 
 impl PageAllocator {
-    /// Linux's `warn_alloc` with `show_mem`.
+    /// An allocation failed: says whose, how it came there, and the state of memory (Linux: `warn_alloc`). At most once in
+    /// ten seconds.
     #[cold]
-    pub(super) fn report_failure(&self, request: &Request) {
-        if !self.reports.may_say(arch::ticks()) {
+    pub(super) fn report_failure(&self, request: &Request<'_>) {
+        let Some(missed) = self.reports.may_say(arch::ticks()) else { return };
+        if missed > 0 {
+            log::warn!("warn_alloc: {missed} callbacks suppressed");
+        }
+        if request.gfp.contains(Gfp::DMA) && !self.has_managed_dma() {
             return;
         }
-        let (order, gfp) = (request.order.get(), request.gfp);
+        let context = self.hooks.context();
         log::warn!(
-            "page allocation failure: order:{order}, mode:{:#x}({}), nodemask=(null)",
-            gfp.bits(),
-            GfpNames(gfp)
+            "{}: page allocation failure: order:{}, mode:{:#x}({}), nodemask={},cpuset=/,mems_allowed={}",
+            Name(context),
+            request.order.get(),
+            request.gfp.bits(),
+            GfpNames(request.gfp),
+            Mask(request.nodemask),
+            self.mems_allowed(context),
         );
-        self.show_mem();
+        context.dump_stack();
+        self.show_mem_of(self.shown_nodes(request));
     }
 
-    /// Logs the state of every zone (Linux: `show_free_areas`). Any context; takes each zone's lock for a moment, and
-    /// leaves a zone out whose lock is held.
-    pub fn show_mem(&self) {
-        log::warn!("Mem-Info:");
-        log::warn!(
-            " free:{} free_pcp:{}",
-            self.free_pages_total(),
-            self.nodes().populated_zones().map(|z| self.pcp_pages(z)).sum::<u64>()
-        );
-        for zone in self.nodes().populated_zones() {
-            let kb = |pages: u64| pages * 4;
-            log::warn!(
-                "Node {} {} free:{}kB boost:{}kB min:{}kB low:{}kB high:{}kB present:{}kB managed:{}kB free_pcp:{}kB",
-                zone.node(),
-                zone.idx().name(),
-                kb(zone.nr_free()),
-                kb(zone.watermark_boost()),
-                kb(zone.watermark(Watermark::Min)),
-                kb(zone.watermark(Watermark::Low)),
-                kb(zone.watermark(Watermark::High)),
-                kb(zone.present()),
-                kb(zone.managed()),
-                kb(self.pcp_pages(zone)),
-            );
+    /// Who may not allocate elsewhere need not see it (Linux: `SHOW_MEM_FILTER_NODES`).
+    fn shown_nodes<'a>(&self, request: &Request<'a>) -> Nodes<'a> {
+        let context = self.hooks.context();
+        let anywhere = !request.gfp.contains(Gfp::NOMEMALLOC) && context.reserves() != Reserves::None
+            || !context.in_task()
+            || !request.gfp.contains(Gfp::DIRECT_RECLAIM);
+        match request.nodemask {
+            Some(mask) if !anywhere => Nodes::Of(mask),
+            _ => Nodes::All,
         }
-        for zone in self.nodes().populated_zones() {
-            log::warn!("Node {} {}: {}", zone.node(), zone.idx().name(), FreeBlocks(zone));
+    }
+
+    fn has_managed_dma(&self) -> bool {
+        self.nodes().populated_zones().any(|zone| zone.idx() == ZoneIdx::Dma && zone.managed() > 0)
+    }
+
+    fn mems_allowed(&self, context: &dyn Context) -> NodeList {
+        NodeList(context.allowed_nodes().copied().unwrap_or_else(|| {
+            self.nodes().iter().filter(|node| node.has_memory()).map(|node| node.id()).collect()
+        }))
+    }
+}
+
+/// The name of who runs.
+pub(super) struct Name<'a>(pub(super) &'a dyn Context);
+
+impl fmt::Display for Name<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.write_name(f)
+    }
+}
+
+struct Mask<'a>(Option<&'a NodeMask>);
+
+impl fmt::Display for Mask<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(mask) => NodeList(*mask).fmt(f),
+            None => f.write_str("(null)"),
         }
     }
 }
 
-/// `3*4kB (UM) 1*8kB (U) ... = 2048kB`.
-struct FreeBlocks<'a>(&'a Zone);
+/// `0-1,3` (Linux: `%*pbl`).
+struct NodeList(NodeMask);
 
-impl fmt::Display for FreeBlocks<'_> {
+impl fmt::Display for NodeList {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(free) = self.0.free().try_lock() else { return f.write_str("(locked)") };
-        let mut total_kb = 0;
-        for order in Order::all() {
-            let (area, size_kb) = (free.area(order), order.nr_pages() * 4);
-            write!(f, "{}*{size_kb}kB ", area.nr_free())?;
-            total_kb += area.nr_free() * size_kb;
-            if area.nr_free() > 0 {
-                f.write_str("(")?;
-                for (migrate_type, letter) in MigrateType::ALL.iter().zip(["U", "M", "E", "H", "I"]) {
-                    f.write_str(if area.nr(*migrate_type) > 0 { letter } else { "" })?;
-                }
-                f.write_str(") ")?;
+        let mut nodes = self.0.iter().map(|NodeId(n)| n).peekable();
+        let mut separator = "";
+        while let Some(first) = nodes.next() {
+            let mut last = first;
+            while let Some(next) = nodes.next_if(|&n| n == last + 1) {
+                last = next;
             }
+            match last == first {
+                true => write!(f, "{separator}{first}")?,
+                false => write!(f, "{separator}{first}-{last}")?,
+            }
+            separator = ",";
         }
-        write!(f, "= {total_kb}kB")
+        Ok(())
     }
 }
 
-/// Flags in Linux's words, the usual combinations by their name: `GFP_KERNEL|__GFP_ZERO`.
-#[derive(Clone, Copy, Debug)]
-pub struct GfpNames(pub Gfp);
+/// A type's letter in lists of free blocks (Linux: `show_migration_types`).
+pub(super) const fn letter(migrate_type: MigrateType) -> char {
+    match migrate_type {
+        MigrateType::Unmovable => 'U',
+        MigrateType::Movable => 'M',
+        MigrateType::Reclaimable => 'E',
+        MigrateType::HighAtomic => 'H',
+        MigrateType::Isolate => 'I',
+    }
+}
 
-const COMBINATIONS: &[(Gfp, &str)] = &[
-    (Gfp::HIGHUSER_MOVABLE, "GFP_HIGHUSER_MOVABLE"),
-    (Gfp::USER, "GFP_USER"),
-    (Gfp::KERNEL, "GFP_KERNEL"),
-    (Gfp::RECLAIM.union(Gfp::IO), "GFP_NOFS"),
-    (Gfp::ATOMIC_CONTEXT, "GFP_ATOMIC"),
-    (Gfp::RECLAIM, "GFP_NOIO"),
-    (Gfp::NOWAIT, "GFP_NOWAIT"),
-];
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::format;
 
-impl fmt::Display for GfpNames {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (mut rest, mut separator) = (self.0, "");
-        for &(combination, name) in COMBINATIONS {
-            if rest.contains(combination) {
-                write!(f, "{separator}{name}")?;
-                (rest, separator) = (rest - combination, "|");
-            }
+    #[test]
+    fn node_lists_have_ranges() {
+        for (nodes, text) in
+            [(&[0u16][..], "0"), (&[0, 1], "0-1"), (&[0, 1, 2, 5, 7, 8], "0-2,5,7-8"), (&[], "")]
+        {
+            let mask: NodeMask = nodes.iter().map(|&n| NodeId(n)).collect();
+            assert_eq!(format!("{}", NodeList(mask)), text);
         }
-        for (name, _) in rest.iter_names().filter(|(_, flag)| flag.bits().is_power_of_two()) {
-            let prefix = if matches!(name, "DMA" | "DMA32") { "GFP_" } else { "__GFP_" };
-            write!(f, "{separator}{prefix}{name}")?;
-            separator = "|";
-        }
-        if separator.is_empty() { f.write_str("none") } else { Ok(()) }
     }
 }

@@ -1,14 +1,16 @@
 //! What takes a zone's lock: blocks between a zone's free lists and a CPU's lists, and single ones.
 
 use crate::arch::IrqGuard;
-use crate::buddy::{BadPage, Fragment, FreeAreas, FreeBlock, note_migrate_type};
+use crate::buddy::{BadPage, Fragment, FreeAreas, FreeBlock, Pageblocks, note_migrate_type};
 use crate::gfp::MigrateType;
 use crate::order::Order;
 use crate::pcp::{Limits, ListIdx, Pcp};
-use crate::zone::Zone;
+use crate::pfn::Pfn;
+use crate::zone::{Boost, Zone};
 
 use super::check::check_new;
-use super::slow::Request;
+use super::flags::AllocFlags;
+use super::walk::Request;
 use super::watermark::Depth;
 use super::{PageAllocator, bug};
 
@@ -18,7 +20,7 @@ fn limits(zone: &Zone) -> Limits {
 
 /// A page in a wrong state ends here.
 #[inline]
-fn sound<T>(result: Result<T, BadPage>) -> T {
+pub(super) fn sound<T>(result: Result<T, BadPage>) -> T {
     match result {
         Ok(value) => value,
         Err(bad) => bug(bad),
@@ -72,12 +74,36 @@ impl PageAllocator {
     }
 }
 
+/// A zone's pageblocks as an allocation sees them: where it mixes types, watermarks are boosted.
+struct Boosting<'a> {
+    zone: &'a Zone,
+    depth: Depth,
+}
+
+impl Pageblocks for Boosting<'_> {
+    #[inline(always)]
+    fn migrate_type(&self, pfn: Pfn) -> MigrateType {
+        self.zone.sparse().migrate_type(pfn)
+    }
+
+    fn set_migrate_type(&self, pfn: Pfn, migrate_type: MigrateType) {
+        self.zone.sparse().set_migrate_type(pfn, migrate_type);
+    }
+
+    fn types_mix(&self, free: &FreeAreas) {
+        let raised = self.zone.boost_watermarks(free) == Boost::Raised;
+        if raised && self.depth.flags.contains(AllocFlags::KSWAPD) {
+            self.zone.set_boosted();
+        }
+    }
+}
+
 /// A block from a list, refilled when it is empty (Linux: `rmqueue_pcplist`).
 pub(super) fn take_by_list(
     zone: &Zone,
     pcp: &mut Pcp,
     list: ListIdx,
-    request: &Request,
+    request: &Request<'_>,
     depth: Depth,
     fragment: Fragment,
     irq: &IrqGuard,
@@ -100,7 +126,7 @@ fn refill(
     free: &mut FreeAreas,
     pcp: &mut Pcp,
     list: ListIdx,
-    request: &Request,
+    request: &Request<'_>,
     depth: Depth,
     fragment: Fragment,
 ) {
@@ -113,7 +139,7 @@ fn refill(
         return pcp.refill(list, block);
     }
     let count = limits(zone).refill_blocks(order);
-    let filled = free.alloc_bulk(order, migrate_type, count, fragment, zone.sparse(), |block| {
+    let filled = free.alloc_bulk(order, migrate_type, count, fragment, &Boosting { zone, depth }, |block| {
         sound(check_new(zone.sparse().machine(), &block));
         for part in block.shatter(order) {
             note_migrate_type(&part, migrate_type);
@@ -126,7 +152,7 @@ fn refill(
 /// A single block of an order without lists (Linux: `rmqueue_buddy`).
 pub(super) fn take_one(
     zone: &Zone,
-    request: &Request,
+    request: &Request<'_>,
     depth: Depth,
     fragment: Fragment,
     irq: &IrqGuard,
@@ -145,7 +171,7 @@ pub(super) fn take_one(
 fn rmqueue(
     zone: &Zone,
     free: &mut FreeAreas,
-    request: &Request,
+    request: &Request<'_>,
     depth: Depth,
     fragment: Fragment,
 ) -> Option<FreeBlock> {
@@ -155,7 +181,7 @@ fn rmqueue(
             return reserved;
         }
     }
-    sound(free.alloc(request.order, request.migrate_type, fragment, zone.sparse()))
+    sound(free.alloc(request.order, request.migrate_type, fragment, &Boosting { zone, depth }))
 }
 
 /// Gives back at least `nr_pages` pages, from `list` on in turn (Linux: `free_pcppages_bulk`).

@@ -1,39 +1,42 @@
-//! The zonelist walk: which zone an allocation comes from, and what is tried before it fails.
+//! What is tried before an allocation fails, in Linux's order (`__alloc_pages_slowpath`).
+//!
+//! ```text
+//! first try, above low
+//!   v
+//! kswapd woken -> above min -> [costly or unmovable: compaction, asynchronous]
+//!   v                                                                              <-----------------+
+//! kswapd woken -> with reserves -> [may wait: reclaim -> drained -> compaction] -> again? -- yes ----+
+//!   v no                                                                                             |
+//! high-atomic reserves, OOM killer: progress? -- yes ------------------------------------------------+
+//!   v no                                                                                             |
+//! NOFAIL: harder ------------------------------------------------------------------------------------+
+//!   v else
+//! report, error
+//! ```
+//! As long as nobody has said how memory comes back ([`PageAllocator::set_reclaim`]), there is nothing to wait for: then
+//! what must not fail may use all reserves, and fails with them. An allocation that cannot wait has this CPU's lists
+//! drained before it fails, which Linux leaves out.
 
-use crate::arch::IrqGuard;
-use crate::buddy::{Fragment, FreeBlock};
+use crate::buddy::FreeBlock;
 use crate::gfp::{Gfp, MigrateType};
-use crate::id::{NodeId, ZoneIdx};
-use crate::node::{Node, ZonelistKind};
+use crate::id::NodeId;
+use crate::node::Zonelist;
+use crate::numa::NodeMask;
 use crate::order::Order;
-use crate::pcp::ListIdx;
-use crate::zone::Zone;
+use crate::pcp::COSTLY_ORDER;
 
-use super::rmqueue::{take_by_list, take_one};
+use super::flags::AllocFlags;
+use super::hooks::{CompactPriority, CompactResult, Progress, Reclaim, Reserves};
+use super::retry::Retries;
+use super::walk::Request;
 use super::watermark::Depth;
 use super::{AllocError, PageAllocator, PageBlock};
 
-/// An allocation (Linux: `struct alloc_context`).
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Request {
-    pub(super) gfp: Gfp,
-    pub(super) order: Order,
-    pub(super) migrate_type: MigrateType,
-    /// The highest zone that it may come from.
-    pub(super) highest: ZoneIdx,
-    /// The node to start from; `None` for this CPU's.
-    pub(super) node: Option<NodeId>,
-}
-
-impl Request {
-    #[inline]
-    pub(super) fn new(gfp: Gfp, order: Order, node: Option<NodeId>) -> Self {
-        Self { gfp, order, migrate_type: gfp.migrate_type(), highest: gfp.zone(), node }
-    }
-}
+/// What a step found.
+pub(super) type Found = Option<FreeBlock>;
 
 impl PageAllocator {
-    /// An allocation that this CPU's list could not serve (Linux: `__alloc_pages` from `get_page_from_freelist` on).
+    /// An allocation that this CPU's list could not serve (Linux: `__alloc_pages`).
     #[cold]
     #[inline(never)]
     pub(super) fn alloc_slow(
@@ -42,107 +45,308 @@ impl PageAllocator {
         order: Order,
         node: Option<NodeId>,
     ) -> Result<PageBlock, AllocError> {
-        let request = Request::new(gfp, order, node);
-        let block = match self.walk(&request, Depth::first(gfp)) {
-            Some(block) => block,
-            None => self.alloc_slower(&request)?,
-        };
+        self.alloc_request(Request::new(gfp, order, node))
+    }
+
+    /// The same, from the nodes of a mask only.
+    #[cold]
+    pub(super) fn alloc_masked(
+        &self,
+        gfp: Gfp,
+        order: Order,
+        node: Option<NodeId>,
+        nodemask: Option<&NodeMask>,
+    ) -> Result<PageBlock, AllocError> {
+        let request = Request { nodemask, ..Request::new(gfp, order, node) };
+        let context = self.hooks.context();
+        match context.allowed_nodes() {
+            // The context's own nodes are the mask of who has none; others have both.
+            Some(allowed) if nodemask.is_none() && context.in_task() => {
+                self.alloc_first(Request { nodemask: Some(allowed), ..request }, request, AllocFlags::empty())
+            }
+            Some(_) => self.alloc_first(request, request, AllocFlags::CPUSET),
+            None => self.alloc_request(request),
+        }
+    }
+
+    #[inline(always)]
+    fn alloc_request(&self, request: Request<'_>) -> Result<PageBlock, AllocError> {
+        self.alloc_first(request, request, AllocFlags::empty())
+    }
+
+    /// The first try, with `first`, then all others with `request`.
+    #[inline(always)]
+    fn alloc_first(
+        &self,
+        first: Request<'_>,
+        request: Request<'_>,
+        flags: AllocFlags,
+    ) -> Result<PageBlock, AllocError> {
+        let gfp = request.gfp;
+        let list = self.zonelist(&request).ok_or(AllocError)?;
+        if let Some(preferred) = self.preferred(list, &first) {
+            let depth = Depth::first(gfp);
+            let depth = depth.flags(depth.flags | flags | self.nofragment(preferred));
+            if let Some(block) = self.walk(list, &first, depth) {
+                return Ok(self.hand_out(block, gfp));
+            }
+        }
+        let block = self.alloc_slower(list, request)?;
         Ok(self.hand_out(block, gfp))
     }
 
     /// No zone is above its low watermark (Linux: `__alloc_pages_slowpath`).
     #[inline(never)]
-    fn alloc_slower(&self, request: &Request) -> Result<FreeBlock, AllocError> {
-        let gfp = request.gfp;
-        if let Some(block) = self.walk(request, Depth::second(gfp)) {
-            return Ok(block);
+    fn alloc_slower(&self, list: &Zonelist, mut request: Request<'_>) -> Result<FreeBlock, AllocError> {
+        request.gfp = self.effective(request.gfp);
+        let found = Attempt { pages: self, list, request, depth: Depth::second(request.gfp) }.run();
+        if found.is_none() && !request.gfp.contains(Gfp::NOWARN) {
+            self.report_failure(&request);
         }
-        // Pages of other orders and types on this CPU's lists may be what is missing.
-        self.drain_local();
-        if let Some(block) = self.walk(request, Depth::second(gfp)) {
-            return Ok(block);
-        }
-        if gfp.contains(Gfp::NOFAIL)
-            && let Some(block) = self.walk(request, Depth::last(gfp))
-        {
-            return Ok(block);
-        }
-        if !gfp.contains(Gfp::NOWARN) {
-            self.report_failure(request);
-        }
-        Err(AllocError)
+        found.ok_or(AllocError)
     }
 
-    fn start_node(&self, request: &Request) -> Option<&Node> {
-        let node = match request.node {
-            Some(node) => node,
-            None => self.this_node(&IrqGuard::new()),
-        };
-        self.nodes().get(node)
-    }
-
-    /// The first zone that has a block and stays above its watermark (Linux: `get_page_from_freelist`).
-    fn walk(&self, request: &Request, depth: Depth) -> Option<FreeBlock> {
-        let kind =
-            if request.gfp.contains(Gfp::THISNODE) { ZonelistKind::ThisNode } else { ZonelistKind::Fallback };
-        let node = self.start_node(request)?;
-        let list = node.zonelist(kind);
-        let preferred = list.preferred(request.highest)?;
-        let mut fragment = avoid_fragments(node, preferred);
-        loop {
-            for zone in list.zones(request.highest) {
-                // Rather mix types here than go to another node.
-                if fragment == Fragment::Avoided && zone.node() != preferred.node() {
-                    break;
-                }
-                if let Some(block) = self.take_from(zone, preferred, request, depth, fragment) {
-                    return Some(block);
-                }
-            }
-            if fragment == Fragment::Allowed {
-                return None;
-            }
-            fragment = Fragment::Allowed;
+    /// The flags that count: less what the system does not do yet, and what contradicts itself.
+    fn effective(&self, gfp: Gfp) -> Gfp {
+        let gfp = self.hooks.context().flags(self.allowed(gfp));
+        let contradiction = Gfp::ATOMIC | Gfp::DIRECT_RECLAIM;
+        if gfp.contains(contradiction) {
+            log::warn!("atomic reserves are not for who may wait: {}", super::GfpNames(gfp));
+            return gfp - Gfp::ATOMIC;
         }
-    }
-
-    fn take_from(
-        &self,
-        zone: &Zone,
-        preferred: &Zone,
-        request: &Request,
-        depth: Depth,
-        fragment: Fragment,
-    ) -> Option<FreeBlock> {
-        if !depth.may_fit(zone, request.order, request.highest) {
-            return None;
-        }
-        let irq = IrqGuard::new();
-        let this_node = self.this_node(&irq);
-        let block = self.with_pcp(zone, &irq, |pcp| {
-            let block = match ListIdx::new(request.order, request.migrate_type) {
-                Some(list) => take_by_list(zone, pcp, list, request, depth, fragment, &irq),
-                None => take_one(zone, request, depth, fragment, &irq),
-            }?;
-            pcp.events.allocated(request.order);
-            if zone.node() != preferred.node() {
-                pcp.events.missed();
-            }
-            if zone.node() != this_node {
-                pcp.events.was_remote();
-            }
-            Some(block)
-        })?;
-        if zone.node() != preferred.node() {
-            self.with_pcp(preferred, &irq, |pcp| pcp.events.went_abroad());
-        }
-        Some(block)
+        gfp
     }
 }
 
-/// Whether to spare this zone's pageblocks from mixing as long as the zone below has pages (Linux:
-/// `alloc_flags_nofragment`).
-fn avoid_fragments(node: &Node, preferred: &Zone) -> Fragment {
-    let below = preferred.idx() == ZoneIdx::Normal && preferred.node() == node.id();
-    if below && node.zone(ZoneIdx::Dma32).is_populated() { Fragment::Avoided } else { Fragment::Allowed }
+/// The way through the slow path.
+pub(super) struct Attempt<'a> {
+    pub(super) pages: &'a PageAllocator,
+    pub(super) list: &'a Zonelist,
+    pub(super) request: Request<'a>,
+    pub(super) depth: Depth,
+}
+
+/// What a round ended with.
+enum Round {
+    Found(FreeBlock),
+    Again,
+    /// Nothing more to try.
+    Failed,
+}
+
+impl Attempt<'_> {
+    fn run(mut self) -> Found {
+        self.pages.preferred(self.list, &self.request)?;
+        self.wake_all_kswapds();
+        if let Some(block) = self.walk() {
+            return Some(block);
+        }
+        let mut retries = Retries::new();
+        if let Some(reclaim) = self.pages.hooks.reclaim()
+            && self.compacts_first()
+        {
+            let (found, result) = self.compact(reclaim, CompactPriority::Async);
+            if found.is_some() {
+                return found;
+            }
+            let given_up = matches!(result, CompactResult::Skipped | CompactResult::Deferred);
+            if self.is_costly() && self.has(Gfp::NORETRY) {
+                if given_up {
+                    return self.nopage(&mut retries);
+                }
+                retries.priority = CompactPriority::Async;
+            }
+        }
+        loop {
+            match self.round(&mut retries) {
+                Round::Found(block) => return Some(block),
+                Round::Again => {}
+                Round::Failed => return self.nopage(&mut retries),
+            }
+        }
+    }
+
+    /// From `retry` on.
+    fn round(&mut self, retries: &mut Retries) -> Round {
+        self.wake_all_kswapds();
+        self.take_reserves();
+        if let Some(block) = self.walk() {
+            return Round::Found(block);
+        }
+        let context = self.pages.hooks.context();
+        if !self.has(Gfp::DIRECT_RECLAIM) {
+            // Pages of other orders and types on this CPU's lists may be what is missing.
+            self.pages.drain_local();
+            return self.walk().map_or(Round::Failed, Round::Found);
+        }
+        if context.reserves() == Reserves::All {
+            // Who reclaims does not reclaim for itself.
+            return Round::Failed;
+        }
+        let Some(reclaim) = self.pages.hooks.reclaim() else { return self.without_reclaim() };
+        let (found, freed) = self.reclaim(reclaim);
+        if let Some(block) = found {
+            return Round::Found(block);
+        }
+        let (found, compacted) = self.compact(reclaim, retries.priority);
+        if let Some(block) = found {
+            return Round::Found(block);
+        }
+        if self.has(Gfp::NORETRY) || self.is_costly() && !self.has(Gfp::RETRY_MAYFAIL) {
+            return Round::Failed;
+        }
+        if retries.for_reclaim(self, reclaim, freed) == Progress::Made {
+            reclaim.pause();
+            return Round::Again;
+        }
+        if freed > 0 && retries.for_compaction(self, reclaim, compacted) == Progress::Made {
+            return Round::Again;
+        }
+        match self.may_oom(reclaim) {
+            (Some(block), _) => Round::Found(block),
+            (None, Progress::Made) if self.gives_up_as_victim() => Round::Failed,
+            (None, Progress::Made) => {
+                retries.no_progress_loops = 0;
+                Round::Again
+            }
+            (None, Progress::None) => Round::Failed,
+        }
+    }
+
+    /// The last resorts with nothing to reclaim: what is on lists, and what is set apart.
+    fn without_reclaim(&mut self) -> Round {
+        self.pages.drain_all();
+        if let Some(block) = self.walk() {
+            return Round::Found(block);
+        }
+        let what = self.request.shortage(self.list);
+        let release = super::highatomic::Release::Any;
+        match self.pages.unreserve_highatomic(&what, self.migrate_type(), release) {
+            Progress::Made => self.walk().map_or(Round::Again, Round::Found),
+            Progress::None => Round::Failed,
+        }
+    }
+
+    /// From `nopage` on: nothing helped. What must not fail goes on, with more rights.
+    fn nopage(&mut self, retries: &mut Retries) -> Found {
+        if !self.has(Gfp::NOFAIL) {
+            return None;
+        }
+        if !self.has(Gfp::DIRECT_RECLAIM) {
+            log::warn!(
+                "an allocation that must not fail may not wait: {}",
+                super::GfpNames(self.request.gfp)
+            );
+            return None;
+        }
+        loop {
+            // Not all reserves: that would leave nothing for who frees memory.
+            if let Some(block) = self.walk_anywhere(AllocFlags::HARDER) {
+                return Some(block);
+            }
+            match self.pages.hooks.reclaim() {
+                Some(reclaim) => reclaim.pause(),
+                None => return self.walk_anywhere(AllocFlags::NO_WATERMARKS),
+            }
+            match self.round(retries) {
+                Round::Found(block) => return Some(block),
+                Round::Again | Round::Failed => {}
+            }
+        }
+    }
+
+    pub(super) fn has(&self, flags: Gfp) -> bool {
+        self.request.gfp.contains(flags)
+    }
+
+    pub(super) fn is_costly(&self) -> bool {
+        self.request.order.get() > COSTLY_ORDER
+    }
+
+    fn migrate_type(&self) -> MigrateType {
+        self.request.migrate_type
+    }
+
+    pub(super) fn walk(&self) -> Found {
+        self.pages.walk(self.list, &self.request, self.depth)
+    }
+
+    /// Rather outside of the allowed nodes than not at all (Linux: `__alloc_pages_cpuset_fallback`).
+    pub(super) fn walk_anywhere(&self, flags: AllocFlags) -> Found {
+        let depth = Depth::with(flags | AllocFlags::CPUSET, self.request.gfp);
+        let inside = self.pages.walk(self.list, &self.request, depth);
+        inside.or_else(|| self.pages.walk(self.list, &self.request, depth.flags(flags)))
+    }
+
+    /// Large blocks mostly lack order, not memory; unmovable ones are made from pageblocks of their own type, lest they
+    /// spread. Not for who may use all reserves and has not done so yet.
+    fn compacts_first(&self) -> bool {
+        self.has(Gfp::DIRECT_RECLAIM)
+            && self.request.order > Order::ZERO
+            && (self.is_costly() || self.migrate_type() != MigrateType::Movable)
+            && AllocFlags::reserves(self.request.gfp, self.pages.hooks.context().reserves()).is_empty()
+    }
+
+    /// Wakes each node's kswapd once.
+    fn wake_all_kswapds(&self) {
+        if !self.depth.flags.contains(AllocFlags::KSWAPD) {
+            return;
+        }
+        let Request { gfp, order, highest, .. } = self.request;
+        let mut last = None;
+        for zone in self.request.shortage(self.list).zones().filter(|zone| zone.managed() != 0) {
+            if last.replace(zone.node()) != Some(zone.node()) {
+                self.pages.wake_kswapd(zone, gfp, order, highest);
+            }
+        }
+    }
+
+    /// Those who may use reserves do so, wherever they are: they are the system's rather than a user's.
+    fn take_reserves(&mut self) {
+        let reserves = AllocFlags::reserves(self.request.gfp, self.pages.hooks.context().reserves());
+        if !reserves.is_empty() {
+            self.depth = self.depth.flags(reserves | (self.depth.flags & AllocFlags::KSWAPD));
+        }
+        if !self.depth.flags.contains(AllocFlags::CPUSET) {
+            self.request.nodemask = None;
+        }
+    }
+
+    /// Linux: `__alloc_pages_direct_reclaim`. Pages that came free may be on other CPUs' lists or in high-atomic reserves:
+    /// that is looked at once.
+    fn reclaim(&self, reclaim: &dyn Reclaim) -> (Found, u64) {
+        let what = self.request.shortage(self.list);
+        let freed = reclaim.reclaim(&what);
+        if freed == 0 {
+            return (None, 0);
+        }
+        if let Some(block) = self.walk() {
+            return (Some(block), freed);
+        }
+        let release = super::highatomic::Release::AllButLast;
+        let _ = self.pages.unreserve_highatomic(&what, self.migrate_type(), release);
+        self.pages.drain_all();
+        (self.walk(), freed)
+    }
+
+    /// Linux: `__alloc_pages_direct_compact`.
+    fn compact(&self, reclaim: &dyn Reclaim, priority: CompactPriority) -> (Found, CompactResult) {
+        if self.request.order == Order::ZERO {
+            return (None, CompactResult::Skipped);
+        }
+        let result = reclaim.compact(&self.request.shortage(self.list), priority);
+        if result == CompactResult::Skipped {
+            return (None, result);
+        }
+        let found = self.walk();
+        let zone = found.as_ref().map(|block| self.pages.nodes().zone_of(&block.page()));
+        reclaim.compacted(self.request.order, zone);
+        (found, result)
+    }
+
+    /// A victim that has had its share, or must not have it, does not go on.
+    fn gives_up_as_victim(&self) -> bool {
+        self.pages.hooks.context().reserves() == Reserves::Oom
+            && (self.depth.flags.contains(AllocFlags::OOM) || self.has(Gfp::NOMEMALLOC))
+    }
 }

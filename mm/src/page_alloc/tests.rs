@@ -5,7 +5,6 @@ use crate::id::ZoneIdx;
 use crate::page::{PageFlags, PagePtr};
 use crate::testing::TestMachine;
 use proptest::prelude::*;
-use std::format;
 use std::vec::Vec;
 
 fn order(n: u8) -> Order {
@@ -225,21 +224,6 @@ fn flags_of_a_user_that_are_harmless_are_cleared() {
     let page = block.page();
     m.pages.free_pages(block);
     assert_eq!(page.flags(), PageFlags::empty());
-}
-
-#[test]
-fn flags_are_named_as_linux_names_them() {
-    for (gfp, name) in [
-        (Gfp::KERNEL, "GFP_KERNEL"),
-        (Gfp::KERNEL | Gfp::ZERO | Gfp::COMP, "GFP_KERNEL|__GFP_ZERO|__GFP_COMP"),
-        (Gfp::HIGHUSER_MOVABLE, "GFP_HIGHUSER_MOVABLE"),
-        (Gfp::ATOMIC_CONTEXT, "GFP_ATOMIC"),
-        (Gfp::KERNEL | Gfp::DMA32, "GFP_KERNEL|GFP_DMA32"),
-        (Gfp::NOWAIT | Gfp::NOWARN, "GFP_NOWAIT|__GFP_NOWARN"),
-        (Gfp::empty(), "none"),
-    ] {
-        assert_eq!(format!("{}", GfpNames(gfp)), name);
-    }
 }
 
 proptest! {

@@ -15,7 +15,7 @@ pub struct Events {
     frees: [AtomicU64; Order::COUNT],
     numa_miss: AtomicU64,
     numa_foreign: AtomicU64,
-    numa_other: AtomicU64,
+    numa_interleave: AtomicU64,
 }
 
 #[inline(always)]
@@ -30,7 +30,7 @@ impl Events {
             frees: [const { AtomicU64::new(0) }; Order::COUNT],
             numa_miss: AtomicU64::new(0),
             numa_foreign: AtomicU64::new(0),
-            numa_other: AtomicU64::new(0),
+            numa_interleave: AtomicU64::new(0),
         }
     }
 
@@ -56,12 +56,12 @@ impl Events {
         bump(&self.numa_foreign);
     }
 
-    /// The allocation was made by a CPU of another node.
-    pub(crate) fn was_remote(&self) {
-        bump(&self.numa_other);
+    /// An interleaved allocation got this node as wanted.
+    pub(crate) fn interleaved(&self) {
+        bump(&self.numa_interleave);
     }
 
-    /// The numbers as they are now.
+    /// The numbers as they are now. `numa_other` is 0: whose CPU this is is not known here.
     pub fn counts(&self) -> EventCounts {
         let read = |counters: &[AtomicU64; Order::COUNT]| {
             core::array::from_fn(|order| counters[order].load(Ordering::Relaxed))
@@ -71,7 +71,8 @@ impl Events {
             frees: read(&self.frees),
             numa_miss: self.numa_miss.load(Ordering::Relaxed),
             numa_foreign: self.numa_foreign.load(Ordering::Relaxed),
-            numa_other: self.numa_other.load(Ordering::Relaxed),
+            numa_interleave: self.numa_interleave.load(Ordering::Relaxed),
+            numa_other: 0,
         }
     }
 }
@@ -87,6 +88,8 @@ pub struct EventCounts {
     pub numa_miss: u64,
     /// Allocations that wanted this zone but got another node's (Linux: `numa_foreign`).
     pub numa_foreign: u64,
+    /// Interleaved allocations that got this node as wanted (Linux: `numa_interleave`).
+    pub numa_interleave: u64,
     /// Allocations from here by CPUs of other nodes (Linux: `numa_other`).
     pub numa_other: u64,
 }
@@ -125,6 +128,7 @@ impl EventCounts {
         }
         self.numa_miss += other.numa_miss;
         self.numa_foreign += other.numa_foreign;
+        self.numa_interleave += other.numa_interleave;
         self.numa_other += other.numa_other;
     }
 }

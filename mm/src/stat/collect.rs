@@ -111,9 +111,16 @@ pub fn node_info(pages: &PageAllocator, node: &Node) -> NodeInfo {
     }
 }
 
-/// In the order of [`NumaEvent`]. Nothing is interleaved yet.
+/// In the order of [`NumaEvent`].
 fn numa(events: &EventCounts) -> [u64; NumaEvent::COUNT] {
-    [events.numa_hit(), events.numa_miss, events.numa_foreign, 0, events.numa_local(), events.numa_other]
+    [
+        events.numa_hit(),
+        events.numa_miss,
+        events.numa_foreign,
+        events.numa_interleave,
+        events.numa_local(),
+        events.numa_other,
+    ]
 }
 
 fn protection(zone: &Zone) -> [u64; ZoneIdx::COUNT] {

@@ -38,6 +38,15 @@ pub fn watermarks(managed: u64, total: u64, min_free_kbytes: u64, scale: u64) ->
     [min, min + step, min + 2 * step]
 }
 
+/// How far a zone's watermarks may be boosted, in pages: `factor` ten-thousandths of its high watermark, at least a
+/// pageblock; nothing before that watermark is known (Linux: `boost_watermark`).
+pub fn max_boost(high: u64, factor: u32) -> u64 {
+    match high / 10_000 * u64::from(factor) + high % 10_000 * u64::from(factor) / 10_000 {
+        0 => 0,
+        boost => boost.max(PAGEBLOCK_NR_PAGES),
+    }
+}
+
 /// Pages of zone `zone` that allocations able to use a higher zone leave alone, by that zone (Linux:
 /// `setup_per_zone_lowmem_reserve`). `managed`: pages of the node's zones; `ratio`: `vm.lowmem_reserve_ratio`.
 pub fn lowmem_reserve(

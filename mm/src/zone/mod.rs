@@ -35,11 +35,12 @@ pub use movable::{Amount, MovableRequest};
 pub use sysctl::{OutOfRange, Setting, Sysctl};
 
 use core::fmt;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use crate::buddy::FreeAreas;
 use crate::counters::{ZoneCounters, ZoneStat};
 use crate::id::{NodeId, ZoneIdx};
+use crate::order::PAGEBLOCK_NR_PAGES;
 use crate::pcp::Pcp;
 use crate::percpu::PerCpu;
 use crate::pfn::{Pfn, PfnRange};
@@ -58,11 +59,26 @@ pub enum Watermark {
     High = 2,
 }
 
+/// Whether a boost raised the watermarks.
+#[must_use = "kswapd may have to be told"]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Boost {
+    /// Yes.
+    Raised,
+    /// There is none in this zone.
+    None,
+}
+
 /// A zone (Linux: `struct zone`).
 #[repr(C, align(64))]
 pub struct Zone {
     watermarks: [AtomicU64; 3],
     watermark_boost: AtomicU64,
+    /// How far the boost may go; 0: there is none.
+    max_boost: AtomicU64,
+    /// Boosted since kswapd was woken last (Linux: `ZONE_BOOSTED_WATERMARK`).
+    boosted: AtomicBool,
+    nr_reserved_highatomic: AtomicU64,
     lowmem_reserve: [AtomicU64; ZoneIdx::COUNT],
     pcp_high: AtomicU32,
     pcp_batch: AtomicU32,
@@ -98,6 +114,9 @@ impl Zone {
         Self {
             watermarks: [const { AtomicU64::new(0) }; 3],
             watermark_boost: AtomicU64::new(0),
+            max_boost: AtomicU64::new(0),
+            boosted: AtomicBool::new(false),
+            nr_reserved_highatomic: AtomicU64::new(0),
             lowmem_reserve: [const { AtomicU64::new(0) }; ZoneIdx::COUNT],
             // As long as nobody has computed them, a per-CPU list holds nothing (Linux: boot pagesets).
             pcp_high: AtomicU32::new(0),
@@ -207,6 +226,46 @@ impl Zone {
     /// Sets the boost, in pages.
     pub fn set_watermark_boost(&self, nr_pages: u64) {
         self.watermark_boost.store(nr_pages, Ordering::Relaxed);
+    }
+
+    /// Says how far [`boost_watermarks`](Self::boost_watermarks) may go, in pages.
+    pub fn set_max_boost(&self, nr_pages: u64) {
+        self.max_boost.store(nr_pages, Ordering::Relaxed);
+    }
+
+    /// Types were mixed within a pageblock: raises the watermarks by as much, so that kswapd frees larger blocks (Linux:
+    /// `boost_watermark`). Whether they are higher now. Not in zones that are too small for that to help.
+    pub fn boost_watermarks(&self, _free: &FreeAreas) -> Boost {
+        let most = self.max_boost.load(Ordering::Relaxed);
+        if most == 0 || self.managed() < 4 * PAGEBLOCK_NR_PAGES {
+            return Boost::None;
+        }
+        self.set_watermark_boost((self.watermark_boost() + PAGEBLOCK_NR_PAGES).min(most));
+        Boost::Raised
+    }
+
+    /// Says that kswapd is to be told of the boost.
+    pub fn set_boosted(&self) {
+        self.boosted.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether kswapd is to be told of a boost; it counts as told then.
+    #[inline]
+    pub fn take_boosted(&self) -> bool {
+        // A load first: the line is shared and seldom written.
+        self.boosted.load(Ordering::Relaxed) && self.boosted.swap(false, Ordering::Relaxed)
+    }
+
+    /// Pages of the pageblocks that are set apart for atomic allocations of large blocks.
+    #[inline]
+    pub fn nr_reserved_highatomic(&self) -> u64 {
+        self.nr_reserved_highatomic.load(Ordering::Relaxed)
+    }
+
+    /// Changes that; the zone is locked, as `_free` shows.
+    pub fn add_reserved_highatomic(&self, _free: &mut FreeAreas, delta: i64) {
+        let pages = self.nr_reserved_highatomic().saturating_add_signed(delta);
+        self.nr_reserved_highatomic.store(pages, Ordering::Relaxed);
     }
 
     /// Sets the watermarks, in pages: min, low, high.
