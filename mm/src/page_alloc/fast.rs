@@ -37,6 +37,8 @@ pub(super) struct Local {
     preferred: [Option<NonNull<Pcp>>; ZoneIdx::COUNT],
     /// The nodes that those are of.
     preferred_node: [NodeId; ZoneIdx::COUNT],
+    /// How many allocations from now one fails on purpose; 0: none.
+    fail_nth: u32,
 }
 
 // SAFETY: zones and per-CPU lists are shared as G3 and G4 say.
@@ -63,6 +65,7 @@ impl Local {
             here,
             preferred: first.map(|zone| Set::new(zone?, cpu).map(|set| set.pcp)),
             preferred_node: first.map(|zone| zone.map_or(node, Zone::node)),
+            fail_nth: 0,
         }
     }
 }
@@ -164,6 +167,20 @@ impl PageAllocator {
     pub(super) fn with_pcp<R>(&self, zone: &Zone, irq: &IrqGuard, f: impl FnOnce(&mut Pcp) -> R) -> R {
         // SAFETY: callers within this module do not nest uses of a slot (G3).
         unsafe { zone.pagesets().with(irq, f) }
+    }
+
+    /// Takes all CPUs' short cuts away: from now on every allocation goes the long way.
+    pub(super) fn forget_lists(&mut self) {
+        for cpu in 0..self.local.nr_cpus() {
+            // SAFETY: nobody else uses the allocator yet, as `&mut` shows, so no CPU is at its slot.
+            unsafe { (*self.local.slot(CpuId(cpu))).preferred = [None; ZoneIdx::COUNT] };
+        }
+    }
+
+    /// Works on this CPU's count of allocations until one fails on purpose.
+    pub(super) fn with_fail_nth<R>(&self, irq: &IrqGuard, f: impl FnOnce(&mut u32) -> R) -> R {
+        // SAFETY: as in `pop_local`; callers within this module do not come back.
+        unsafe { self.local.with(irq, |local| f(&mut local.fail_nth)) }
     }
 
     /// A CPU's node.

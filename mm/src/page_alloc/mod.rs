@@ -31,6 +31,7 @@ mod check;
 mod context;
 #[allow(unsafe_code, reason = "reaches per-CPU lists without locks")]
 mod fast;
+mod fault_inject;
 mod flags;
 mod highatomic;
 mod hooks;
@@ -48,10 +49,14 @@ mod watermark;
 #[cfg(test)]
 mod cost;
 #[cfg(test)]
+#[allow(unsafe_code, reason = "frees pages from within hooks")]
+mod policy_tests;
+#[cfg(test)]
 #[allow(unsafe_code, reason = "frees pages wrongly on purpose")]
 mod tests;
 
 pub use block::{PageBlock, compound_head, compound_order};
+pub use fault_inject::{FailSpec, Malformed};
 pub use hooks::{CompactPriority, CompactResult, Context, Progress, Reclaim, Reserves, Shortage};
 pub use names::GfpNames;
 pub use report::bug;
@@ -75,6 +80,7 @@ use crate::zone::Zone;
 
 use context::Running;
 use fast::Local;
+use fault_inject::FaultInjection;
 use hooks::Hooks;
 use ratelimit::RateLimit;
 
@@ -115,6 +121,8 @@ pub struct PageAllocator {
     /// Somebody has the OOM killer at work (Linux: `oom_lock`).
     oom: AtomicBool,
     running: Running,
+    /// Whether allocations fail on purpose.
+    injection: Option<FaultInjection>,
 }
 
 impl PageAllocator {
@@ -146,6 +154,7 @@ impl PageAllocator {
             hooks: Hooks::new(),
             oom: AtomicBool::new(false),
             running: Running::new(),
+            injection: None,
         }
     }
 

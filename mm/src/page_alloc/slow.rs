@@ -83,6 +83,9 @@ impl PageAllocator {
         flags: AllocFlags,
     ) -> Result<PageBlock, AllocError> {
         let gfp = request.gfp;
+        if self.should_fail(gfp, request.order) {
+            return Err(AllocError);
+        }
         let list = self.zonelist(&request).ok_or(AllocError)?;
         if let Some(preferred) = self.preferred(list, &first) {
             let depth = Depth::first(gfp);
