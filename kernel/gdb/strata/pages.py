@@ -41,7 +41,7 @@ def free_areas(zone):
 
 def zone_free(zone):
     """NR_FREE_PAGES."""
-    return max(values.signed(zone["vm_stat"]["__0"]["values"][0]), 0)
+    return max(values.signed(zone["vm_stat"]["__0"]["shared"]["values"][0]), 0)
 
 
 def pcps(zone):

@@ -46,7 +46,6 @@ fn print(memory: &'static Memory, file: File) {
         pages: memory.pages,
         slabs: &slabs,
         iomem: &memory.iomem,
-        events: &memory.events,
         topology: Topology { numa: &memory.numa, states: &memory.states, online_cpus: memory.online_cpus },
         sysctl: &sysctl,
         others: Others {

@@ -37,7 +37,7 @@ pub fn handle(fault: PageFault<'_>) -> Outcome {
     let Some(kind) = FaultKind::from_error_code(fault.error.bits()) else { return Outcome::NotHandled };
     let current = memory.current.lock();
     let Some(space) = &*current else { return Outcome::NotHandled };
-    memory.events.count(VmEvent::PgFault);
+    memory.pages.vm_events().count(VmEvent::PgFault);
     let result = space.lock().handle_fault(addr, kind, &mut backing(memory));
     drop(current);
     match result {

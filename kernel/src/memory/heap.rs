@@ -1,14 +1,11 @@
 //! Slab caches, and Rust's global allocator over them.
 
-use core::ptr::NonNull;
-
+use mm::NodeId;
 use mm::arch::Machine;
-use mm::counters::CpuEvents;
 use mm::numa::Numa;
 use mm::page_alloc::PageAllocator;
 use mm::slub::heap::KernelHeap;
 use mm::slub::{Config, Slub};
-use mm::{Gfp, NodeId, Order};
 use spin::Once;
 
 use super::Error;
@@ -39,14 +36,4 @@ pub(super) fn init(
 fn nearest_with_memory(pages: &PageAllocator, node: NodeId) -> NodeId {
     let list = pages.nodes().get(node).map(|n| n.zonelist(mm::node::ZonelistKind::Fallback));
     list.and_then(|list| list.entries().first().map(|entry| entry.node())).unwrap_or(node)
-}
-
-/// Per-CPU counters of events, on pages of their own.
-pub(super) fn cpu_events(pages: &PageAllocator, nr_cpus: u32) -> Result<CpuEvents, Error> {
-    let layout = CpuEvents::layout(nr_cpus).ok_or(Error::Layout)?;
-    let order = Order::for_size(layout.size()).ok_or(Error::OutOfMemory)?;
-    let (page, _) = pages.alloc_zeroed(Gfp::KERNEL, order)?.into_raw();
-    let at = Machine.phys_to_virt(page.pfn(Machine).phys());
-    // SAFETY: a block of ours of at least that size, page-aligned, never given back.
-    Ok(unsafe { CpuEvents::new(NonNull::new(at).ok_or(Error::Layout)?, nr_cpus) })
 }

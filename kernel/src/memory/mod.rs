@@ -58,7 +58,6 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use mm::arch::Machine;
 use mm::aspace::ZeroPage;
 use mm::cmdline::Cmdline;
-use mm::counters::CpuEvents;
 use mm::memblock::{self, Direction, Memblock, OnNode, Request};
 use mm::node::{Cpus, HugePages, KernelSizes, NodeStates};
 use mm::numa::Numa;
@@ -178,8 +177,6 @@ pub struct Memory {
     pub largest_page: PageSize,
     /// Width of the CPU's physical addresses, in bits.
     pub phys_bits: u8,
-    /// Events that the page allocator does not count itself.
-    pub events: CpuEvents,
     /// The kernel's page tables.
     pub kernel_map: SpinLock<PageTable>,
     /// The page that reads of untouched anonymous memory see.
@@ -249,7 +246,6 @@ pub fn init(
         numa,
         states,
         online_cpus: cpus.online,
-        events: heap::cpu_events(pages, cpus.online)?,
         kernel_map: SpinLock::new(Level::KernelMap, kernel_map.tree),
         zero_page: ZeroPage::new(Machine, &mut { pages })?,
         iomem,

@@ -1,7 +1,7 @@
 //! The counters themselves: arrays indexed by an [`Item`].
 //!
 //! ```text
-//! Counters   go up and down, shared           zone, node        get() is exact when its writers are quiet
+//! Counters   go up and down, shared           inside `split`    get() is exact when its writers are quiet
 //! Events     only go up, one writer at a time  per CPU           the sum over CPUs is the value
 //! ```
 //!
@@ -13,12 +13,8 @@ use core::fmt;
 use core::marker::PhantomData;
 use core::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
-use super::items::{Item, NodeStat, VmEvent, ZoneStat};
+use super::items::{Item, VmEvent};
 
-/// A zone's counters.
-pub type ZoneCounters = Counters<ZoneStat, { ZoneStat::COUNT }>;
-/// A node's counters.
-pub type NodeCounters = Counters<NodeStat, { NodeStat::COUNT }>;
 /// One CPU's counts of what happened.
 pub type VmEvents = Events<VmEvent, { VmEvent::COUNT }>;
 
@@ -40,6 +36,12 @@ impl<I: Item, const N: usize> Counters<I, N> {
         self.values[item.index()].load(Ordering::Relaxed).max(0) as u64
     }
 
+    /// The value as it is, below 0 too.
+    #[inline(always)]
+    pub(super) fn signed(&self, item: I) -> i64 {
+        self.values[item.index()].load(Ordering::Relaxed)
+    }
+
     /// Adds `delta` under the lock that guards the item: a load and a store, no atomic read-modify-write.
     #[inline(always)]
     pub fn add_locked(&self, item: I, delta: i64) {
@@ -51,11 +53,6 @@ impl<I: Item, const N: usize> Counters<I, N> {
     #[inline]
     pub fn add(&self, item: I, delta: i64) {
         self.values[item.index()].fetch_add(delta, Ordering::Relaxed);
-    }
-
-    /// All values at about the same time, in the items' order.
-    pub fn snapshot(&self) -> [u64; N] {
-        core::array::from_fn(|n| self.values[n].load(Ordering::Relaxed).max(0) as u64)
     }
 }
 
@@ -134,19 +131,19 @@ fn debug_non_zero<I: Item>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::counters::{NodeStat, ZoneStat};
 
     #[test]
     fn a_counter_is_the_sum_of_its_deltas() {
-        let counters = ZoneCounters::new();
+        let counters = Counters::<ZoneStat, { ZoneStat::COUNT }>::new();
         counters.add_locked(ZoneStat::FreePages, 1024);
         counters.add(ZoneStat::FreePages, -24);
         assert_eq!(counters.get(ZoneStat::FreePages), 1000);
-        assert_eq!(counters.snapshot().iter().sum::<u64>(), 1000);
     }
 
     #[test]
     fn a_counter_below_zero_reads_as_zero() {
-        let counters = NodeCounters::new();
+        let counters = Counters::<NodeStat, { NodeStat::COUNT }>::new();
         counters.add(NodeStat::PageTable, -1);
         assert_eq!(counters.get(NodeStat::PageTable), 0);
         counters.add(NodeStat::PageTable, 2);

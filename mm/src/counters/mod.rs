@@ -3,6 +3,7 @@
 //! ```text
 //! items    what is counted, in Linux's order and by its names
 //! cells    a counter each: atomics, cheap for one writer
+//! split    counters of which each CPU has a part
 //! cpu      events that each CPU counts for itself
 //! ```
 //!
@@ -15,10 +16,18 @@ mod cells;
 #[allow(unsafe_code, reason = "reaches per-CPU counts")]
 mod cpu_events;
 mod items;
+#[allow(unsafe_code, reason = "reaches per-CPU parts")]
+mod split;
 
-pub use cells::{Counters, Events, NodeCounters, VmEvents, ZoneCounters};
+pub use cells::{Counters, Events, VmEvents};
 pub use cpu_events::CpuEvents;
 pub use items::{Item, NodeStat, NumaEvent, VmEvent, ZoneStat};
+pub use split::{MAX_THRESHOLD, SplitCounters};
+
+/// A zone's counters.
+pub type ZoneCounters = SplitCounters<ZoneStat, { ZoneStat::COUNT }>;
+/// A node's counters.
+pub type NodeCounters = SplitCounters<NodeStat, { NodeStat::COUNT }>;
 
 /// A value for each [`ZoneStat`].
 pub type ZoneValues = [u64; ZoneStat::COUNT];

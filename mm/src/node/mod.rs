@@ -22,6 +22,7 @@ mod log;
 mod setup;
 mod states;
 mod tune;
+mod vmstat;
 mod zonelist;
 
 #[cfg(test)]

@@ -8,6 +8,7 @@
 //! # Invariants
 //! - S1: until `build_zonelists` returns, whoever has the [`Setup`] is the only one to write to nodes; zonelists are empty.
 
+use core::alloc::Layout;
 use core::ptr::{NonNull, addr_of_mut};
 use core::sync::atomic::{AtomicPtr, Ordering};
 
@@ -17,6 +18,7 @@ use super::{Node, Nodes};
 use crate::PAGE_SIZE;
 use crate::addr::{PhysAddr, PhysRange};
 use crate::arch::Machine;
+use crate::counters::{NodeCounters, ZoneCounters};
 use crate::id::{MAX_NUMNODES, NodeId, ZoneIdx};
 use crate::memblock::{self, Memblock, OnNode, Request};
 use crate::numa::Numa;
@@ -304,34 +306,52 @@ impl NodeSetup {
             let zone_span = limits.zone_span(ram(memblock), self.id, idx, movable);
             present += zone_span.present;
             let pagesets = self.pagesets(memblock, zone_span)?;
-            let zone = Zone::new(self.id, idx, zone_span, self.sparse, pagesets);
+            let counters = self.zone_counters(memblock, zone_span)?;
+            let zone = Zone::new(self.id, idx, zone_span, self.sparse, pagesets, counters);
             // SAFETY: memory for a node that nobody else knows yet (S1).
             unsafe { addr_of_mut!((*node).zones[i]).write(zone) };
         }
+        let counters = self.node_counters(memblock)?;
         // SAFETY: as above.
         unsafe {
             addr_of_mut!((*node).zonelists).write([const { Zonelist::EMPTY }; 2]);
             addr_of_mut!((*node).id).write(self.id);
             addr_of_mut!((*node).span).write(span);
             addr_of_mut!((*node).present).write(present);
-            addr_of_mut!((*node).counters).write(Default::default());
+            addr_of_mut!((*node).counters).write(counters);
         }
         Ok(())
     }
 
     fn pagesets(&self, memblock: &mut Memblock<'_>, span: Span) -> Result<PerCpu<Pcp>, Error> {
         let nr_cpus = if span.present == 0 { 0 } else { self.nr_cpus };
-        let layout = PerCpu::<Pcp>::layout(nr_cpus).ok_or(Error::TooManyCpus)?;
-        let memory = match layout.size() {
-            0 => NonNull::dangling(),
-            size => {
-                let request = Request::new(size as u64).align(layout.align() as u64);
-                at(self.machine, memblock.alloc(request.on(OnNode::Prefer(self.id)))?)
-            }
-        };
+        let memory = self.per_cpu(memblock, PerCpu::<Pcp>::layout(nr_cpus))?;
         // SAFETY: just allocated with that layout, for as long as the machine runs (what `allocate` was promised); without
         // CPUs there is nothing to write to.
         Ok(unsafe { PerCpu::init(memory, nr_cpus, |_| Pcp::new()) })
+    }
+
+    fn zone_counters(&self, memblock: &mut Memblock<'_>, span: Span) -> Result<ZoneCounters, Error> {
+        let nr_cpus = if span.present == 0 { 0 } else { self.nr_cpus };
+        let memory = self.per_cpu(memblock, ZoneCounters::layout(nr_cpus))?;
+        // SAFETY: as in `pagesets`.
+        Ok(unsafe { ZoneCounters::new(memory, nr_cpus) })
+    }
+
+    fn node_counters(&self, memblock: &mut Memblock<'_>) -> Result<NodeCounters, Error> {
+        let memory = self.per_cpu(memblock, NodeCounters::layout(self.nr_cpus))?;
+        // SAFETY: as in `pagesets`.
+        Ok(unsafe { NodeCounters::new(memory, self.nr_cpus) })
+    }
+
+    /// Memory for what each CPU has of its own.
+    fn per_cpu(&self, memblock: &mut Memblock<'_>, layout: Option<Layout>) -> Result<NonNull<u8>, Error> {
+        let layout = layout.ok_or(Error::TooManyCpus)?;
+        if layout.size() == 0 {
+            return Ok(NonNull::dangling());
+        }
+        let request = Request::new(layout.size() as u64).align(layout.align() as u64);
+        Ok(at(self.machine, memblock.alloc(request.on(OnNode::Prefer(self.id)))?))
     }
 }
 

@@ -155,8 +155,14 @@ impl Nodes {
     /// Sets how far per-CPU parts of counters may drift (Linux: `refresh_zone_stat_thresholds`). To be called when CPUs come
     /// up, too.
     pub fn set_stat_thresholds(&self, cpus: Cpus<'_>) {
-        for zone in self.populated_zones() {
-            zone.set_stat_threshold(limits::stat_threshold(zone.managed(), cpus.online));
+        for node in self.iter() {
+            let mut largest = 0;
+            for zone in node.populated_zones() {
+                let threshold = limits::stat_threshold(zone.managed(), cpus.online);
+                zone.set_stat_threshold(threshold);
+                largest = largest.max(threshold);
+            }
+            node.counters().set_threshold(largest);
         }
     }
 

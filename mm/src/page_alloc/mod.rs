@@ -67,6 +67,7 @@ use core::sync::atomic::AtomicBool;
 
 use crate::arch::{IrqGuard, Machine};
 use crate::buddy::Pageblocks;
+use crate::counters::CpuEvents;
 use crate::gfp::{Gfp, MigrateType};
 use crate::id::{CpuId, NodeId};
 use crate::node::Nodes;
@@ -115,6 +116,7 @@ pub struct PageAllocator {
     local: PerCpu<Local>,
     /// Nodes that are online.
     nr_nodes: usize,
+    vm_events: CpuEvents,
     /// Of reports of failures.
     reports: RateLimit,
     hooks: Hooks,
@@ -128,7 +130,14 @@ pub struct PageAllocator {
 impl PageAllocator {
     /// Memory that [`new`](Self::new) needs for that many CPUs; `None` when its size overflows.
     pub fn layout(nr_cpus: u32) -> Option<Layout> {
-        PerCpu::<Local>::layout(nr_cpus)
+        Self::layout_and_events(nr_cpus).map(|(layout, _)| layout)
+    }
+
+    /// The same, and where the counts of events begin in it.
+    fn layout_and_events(nr_cpus: u32) -> Option<(Layout, usize)> {
+        let local = PerCpu::<Local>::layout(nr_cpus)?;
+        let (layout, events) = local.extend(CpuEvents::layout(nr_cpus)?).ok()?;
+        Some((layout.pad_to_align(), events))
     }
 
     /// The allocator over those nodes, for CPUs `0..nr_cpus`, each near to the node that `node_of` names.
@@ -143,13 +152,18 @@ impl PageAllocator {
         nr_cpus: u32,
         node_of: impl Fn(CpuId) -> NodeId,
     ) -> Self {
-        // SAFETY: the caller's memory.
-        let local = unsafe { PerCpu::init(memory, nr_cpus, |cpu| Local::new(&nodes, cpu, node_of(cpu))) };
+        let (_, events_at) = Self::layout_and_events(nr_cpus).expect("the caller has memory of that layout");
+        // SAFETY: the caller's memory, whose first part is as long as `events_at` says.
+        let (local, vm_events) = unsafe {
+            let local = PerCpu::init(memory, nr_cpus, |cpu| Local::new(&nodes, cpu, node_of(cpu)));
+            (local, CpuEvents::new(memory.add(events_at), nr_cpus))
+        };
         Self {
             machine: nodes.sparse().machine(),
             nr_nodes: nodes.iter().count(),
             nodes,
             local,
+            vm_events,
             reports: RateLimit::new(),
             hooks: Hooks::new(),
             oom: AtomicBool::new(false),
@@ -167,6 +181,13 @@ impl PageAllocator {
     #[inline(always)]
     pub fn machine(&self) -> Machine {
         self.machine
+    }
+
+    /// What happened on each CPU, for whoever has something to count (Linux: `count_vm_event`). Blocks allocated and freed
+    /// are not in it: [`events`](Self::events) has them.
+    #[inline]
+    pub fn vm_events(&self) -> &CpuEvents {
+        &self.vm_events
     }
 
     /// Says how fast [`arch::ticks`](crate::arch::ticks) goes: from now on failures are reported at most every ten

@@ -93,7 +93,7 @@ impl Fixture {
     }
 
     fn slab_pages(&self) -> i64 {
-        let sum = |kind| -> u64 { self.machine.pages.nodes().iter().map(|n| n.counters().get(kind)).sum() };
+        let sum = |kind| -> u64 { self.machine.pages.nodes().iter().map(|n| n.counters().exact(kind)).sum() };
         (sum(NodeStat::SlabReclaimable) + sum(NodeStat::SlabUnreclaimable)) as i64
     }
 }

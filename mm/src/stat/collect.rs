@@ -1,4 +1,5 @@
-//! From the living structures to plain numbers. Nothing stops meanwhile, so sums may be a few pages apart.
+//! From the living structures to plain numbers. Nothing stops meanwhile, so sums may be a few pages apart; what CPUs have
+//! not carried over is in them.
 
 use super::freelists::FreeLists;
 use super::meminfo::{MemInfo, Others, Reserves};
@@ -6,7 +7,7 @@ use super::node::NodeInfo;
 use super::vmstat::VmStat;
 use super::zoneinfo::{PageSet, ZoneInfo};
 use crate::counters::{Item, NumaEvent, VmEvent};
-use crate::counters::{NodeValues, VmEventValues, ZoneValues};
+use crate::counters::{NodeValues, ZoneValues};
 use crate::gfp::MigrateType;
 use crate::id::{CpuId, ZoneIdx};
 use crate::node::{Node, Nodes};
@@ -82,9 +83,9 @@ pub fn mem_info(nodes: &Nodes, others: Others) -> MemInfo {
     }
 }
 
-/// What `/proc/vmstat` is made from; `events` are those that the page allocator does not count itself.
-pub fn vm_stat(pages: &PageAllocator, mut events: VmEventValues) -> VmStat {
-    let nodes = pages.nodes();
+/// What `/proc/vmstat` is made from.
+pub fn vm_stat(pages: &PageAllocator) -> VmStat {
+    let (nodes, mut events) = (pages.nodes(), pages.vm_events().sums());
     let mut all = EventCounts::default();
     for zone in nodes.populated_zones() {
         let counts = pages.events(zone);

@@ -7,7 +7,6 @@ use super::path::{Directory, Path};
 use super::slabinfo::SlabInfo;
 use super::vmstat::write_vmstat;
 use super::{collect, freelists, node, slabinfo, zoneinfo};
-use crate::counters::CpuEvents;
 use crate::id::{CpuId, NodeId};
 use crate::node::{Node, NodeState, NodeStates};
 use crate::numa::{NodeMask, Numa};
@@ -22,8 +21,6 @@ pub struct System<'a> {
     pub slabs: &'a dyn SlabCaches,
     /// The resource tree, whose text is that of `/proc/iomem`.
     pub iomem: &'a dyn fmt::Display,
-    /// Events that the page allocator does not count itself.
-    pub events: &'a CpuEvents,
     /// Nodes and CPUs.
     pub topology: Topology<'a>,
     /// The settings of zones.
@@ -218,7 +215,7 @@ impl File {
                 system.slabs.for_each(&mut |cache| slabinfo::write_cache(out, cache))
             }
             Self::MemInfo => write_meminfo(out, &collect::mem_info(system.pages.nodes(), system.others)),
-            Self::VmStat => write_vmstat(out, &collect::vm_stat(system.pages, system.events.sums())),
+            Self::VmStat => write_vmstat(out, &collect::vm_stat(system.pages)),
             Self::Iomem => write!(out, "{}", system.iomem),
             Self::Setting(setting) => setting.show(system.sysctl, out),
             Self::Nodes(state) => {

@@ -1,17 +1,15 @@
 //! The files, read from machines that work.
 
-use std::alloc::alloc;
 use std::string::String;
 use std::vec::Vec;
 
 use core::fmt;
-use core::ptr::NonNull;
 
 use super::meminfo::Others;
 use super::slabinfo::SlabInfo;
 use super::*;
 use crate::arch::run_as_cpu;
-use crate::counters::{CpuEvents, NodeStat, VmEvent};
+use crate::counters::{NodeStat, VmEvent};
 use crate::gfp::Gfp;
 use crate::id::{CpuId, NodeId};
 use crate::node::{NodeState, NodeStates};
@@ -37,9 +35,6 @@ impl SlabCaches for OneCache {
 }
 
 fn with_system<R>(m: &TestMachine, nr_cpus: u32, f: impl FnOnce(&System<'_>) -> R) -> R {
-    let layout = CpuEvents::layout(nr_cpus).unwrap();
-    // SAFETY: the layout's size is not zero; fresh memory of that layout, leaked.
-    let events = unsafe { CpuEvents::new(NonNull::new(alloc(layout)).unwrap(), nr_cpus) };
     let iomem = "00001000-0009fbff : System RAM\n";
     const CPU_NODES: [NodeId; 3] = [NodeId(0), NodeId(1), NodeId(0)];
     let numa = Numa::of(m.pages.nodes().nr_ids() as u16, &CPU_NODES);
@@ -49,7 +44,6 @@ fn with_system<R>(m: &TestMachine, nr_cpus: u32, f: impl FnOnce(&System<'_>) -> 
         pages: &m.pages,
         slabs: &OneCache,
         iomem: &iomem,
-        events: &events,
         topology: Topology { numa: &numa, states: &states, online_cpus: nr_cpus },
         sysctl: &Sysctl::default(),
         others: Others::default(),
@@ -128,7 +122,7 @@ fn vmstat_and_zoneinfo_agree_on_allocations() {
     let m = TestMachine::with(64, 1, 2);
     let block = run_as_cpu(CpuId(1), || m.pages.alloc_pages(Gfp::KERNEL, Order::new(2).unwrap()).unwrap());
     with_system(&m, 2, |system| {
-        system.events.count(VmEvent::PgFault);
+        system.pages.vm_events().count(VmEvent::PgFault);
         let vmstat = text(File::VmStat, system);
         let allocated: u64 =
             ["dma", "dma32", "normal"].map(|z| values(&vmstat, &std::format!("pgalloc_{z}"))[0]).iter().sum();

@@ -60,6 +60,9 @@ mod tests {
         let mut text = String::new();
         write_vmstat(&mut text, &stat).unwrap();
         let lines: Vec<&str> = text.lines().collect();
+        // Written down from Linux 6.1 on its own; the reference boots' names are in it, in this order.
+        let names = lines.iter().map(|line| line.split_once(' ').unwrap().0);
+        assert!(names.eq(include_str!("testdata/vmstat.names").lines()), "{text}");
         assert_eq!(lines.len(), 11 + 6 + 43 + 2 + VmEvent::COUNT + 1);
         assert_eq!(lines[..2], ["nr_free_pages 7", "nr_zone_inactive_anon 7"]);
         assert_eq!(lines[10..12], ["nr_free_cma 7", "numa_hit 8"]);

@@ -3,7 +3,7 @@
 //! ```text
 //! read by every allocation    watermarks, boost, lowmem_reserve | pagesets -> Pcp of each CPU
 //! changed with the lock       free: SpinLock<FreeAreas>
-//! changed by anybody          vm_stat
+//! changed by anybody          vm_stat, a part of it by each CPU
 //!
 //!           spanned                        managed = present - what boot keeps
 //! start_pfn |-- present --| hole |-- present --|
@@ -82,7 +82,6 @@ pub struct Zone {
     lowmem_reserve: [AtomicU64; ZoneIdx::COUNT],
     pcp_high: AtomicU32,
     pcp_batch: AtomicU32,
-    stat_threshold: AtomicU32,
     node: NodeId,
     idx: ZoneIdx,
     pagesets: PerCpu<Pcp>,
@@ -109,8 +108,16 @@ pub struct Span {
 }
 
 impl Zone {
-    /// A zone with nothing free and all limits zero. `pagesets` has a slot for each possible CPU when `span` is populated.
-    pub fn new(node: NodeId, idx: ZoneIdx, span: Span, sparse: Sparse, pagesets: PerCpu<Pcp>) -> Self {
+    /// A zone with nothing free and all limits zero. `pagesets` and `counters` have a slot for each possible CPU when `span`
+    /// is populated.
+    pub fn new(
+        node: NodeId,
+        idx: ZoneIdx,
+        span: Span,
+        sparse: Sparse,
+        pagesets: PerCpu<Pcp>,
+        counters: ZoneCounters,
+    ) -> Self {
         Self {
             watermarks: [const { AtomicU64::new(0) }; 3],
             watermark_boost: AtomicU64::new(0),
@@ -121,7 +128,6 @@ impl Zone {
             // As long as nobody has computed them, a per-CPU list holds nothing (Linux: boot pagesets).
             pcp_high: AtomicU32::new(0),
             pcp_batch: AtomicU32::new(1),
-            stat_threshold: AtomicU32::new(0),
             node,
             idx,
             pagesets,
@@ -131,7 +137,7 @@ impl Zone {
             present: AtomicU64::new(span.present),
             managed: AtomicU64::new(0),
             free: Line(SpinLock::new(Level::Zone, FreeAreas::new(sparse.machine(), span.pages))),
-            vm_stat: Line(ZoneCounters::new()),
+            vm_stat: Line(counters),
         }
     }
 
@@ -310,12 +316,12 @@ impl Zone {
     /// How far a CPU's part of a counter may be from zero before it is folded in.
     #[inline]
     pub fn stat_threshold(&self) -> u32 {
-        self.stat_threshold.load(Ordering::Relaxed)
+        self.vm_stat.0.threshold()
     }
 
     /// Sets [`stat_threshold`](Self::stat_threshold).
     pub fn set_stat_threshold(&self, threshold: u32) {
-        self.stat_threshold.store(threshold, Ordering::Relaxed);
+        self.vm_stat.0.set_threshold(threshold);
     }
 
     /// Free pages on the zone's lists (I3).
@@ -330,14 +336,15 @@ impl Zone {
         &self.vm_stat.0
     }
 
-    /// A counter's value, at least zero (Linux: `zone_page_state`).
+    /// A counter's value but for what CPUs have not carried over, at least zero (Linux: `zone_page_state`).
     #[inline]
     pub fn stat(&self, stat: ZoneStat) -> u64 {
         self.vm_stat.0.get(stat)
     }
 
-    /// Changes a counter atomically.
+    /// Changes a counter other than `NR_FREE_PAGES` (Linux: `mod_zone_page_state`). Any context.
     pub fn add_stat(&self, stat: ZoneStat, delta: i64) {
+        debug_assert!(stat != ZoneStat::FreePages, "that one changes under the zone's lock");
         self.vm_stat.0.add(stat, delta);
     }
 

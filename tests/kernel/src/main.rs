@@ -1,7 +1,8 @@
 //! The in-kernel test suites: the kernel with tests in place of its workload.
 //!
 //! ```text
-//! map -> nodes -> pages -> slabs -> tables -> faults      the layers, in the order of boot
+//! map -> nodes -> buddy -> slabs -> tables -> faults      the layers, in the order of boot
+//! counters                                                what the layers count
 //! smoke, apic, threads, printing, ioremap                 the machine
 //! planted                                                 failures on purpose
 //! ```
@@ -10,6 +11,7 @@
 
 mod apic;
 mod buddy;
+mod counters;
 mod faults;
 mod ioremap;
 mod map;

@@ -194,7 +194,7 @@ fn stacks_are_counted_until_they_are_given_back() {
     with_caches_filled::<2>(|memory| {
         let counted = || {
             let nodes = memory.pages.nodes().iter();
-            let kib: u64 = nodes.map(|node| node.counters().get(NodeStat::KernelStackKb)).sum();
+            let kib: u64 = nodes.map(|node| node.counters().exact(NodeStat::KernelStackKb)).sum();
             (kib << 10, vmalloc::used_bytes(memory))
         };
         let before = counted();

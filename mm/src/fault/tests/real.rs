@@ -46,7 +46,7 @@ fn thousands_of_faults_give_every_page_back_to_the_page_allocator() {
         // The kernel's root and the zero page besides.
         assert_eq!(m.free_pages() + used + 2, before);
         let node = m.pages.nodes().iter().next().unwrap();
-        assert_eq!(node.counters().get(NodeStat::PageTable), mm.nr_tables() + 2);
+        assert_eq!(node.counters().exact(NodeStat::PageTable), mm.nr_tables() + 2);
         drop(mm);
         // SAFETY: no CPU uses the simulated tables.
         unsafe { space.destroy(&mut backing) };
