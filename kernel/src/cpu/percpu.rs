@@ -89,6 +89,8 @@ const _: () = assert!(offset_of!(PerCpuArea, cpu) == 8, "mm::arch::cpu_id reads 
 const _: () = assert!(offset_of!(PerCpuArea, preempt_count) == 12, "mm::arch::may_sleep reads it there");
 const _: () = assert!(offset_of!(PerCpuArea, held_locks) == 16, "mm::arch::with_held_locks reads it there");
 
+const _: () = assert!(offset_of!(PerCpuArea, current) == 24, "mm::arch::process_name reads it there");
+
 impl PerCpuArea {
     /// An area whose CPU has not been started.
     pub const fn new() -> Self {

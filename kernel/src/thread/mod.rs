@@ -110,6 +110,8 @@ pub struct Thread {
     owned: Option<Owned>,
 }
 
+const _: () = assert!(core::mem::offset_of!(Thread, name) == 16, "mm::arch::process_name reads it there");
+
 // SAFETY: `saved_rsp` is only touched by the CPU that switches from or to the thread, `owned` by who frees it; the rest is
 // atomic, locked or constant.
 unsafe impl Sync for Thread {}

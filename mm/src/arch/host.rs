@@ -109,6 +109,17 @@ pub fn cpu_id() -> CpuId {
     CpuId(CPU.get())
 }
 
+/// Who runs this, for reports.
+pub fn process_name() -> &'static str {
+    "host"
+}
+
+/// Whether a panic is taking this thread apart.
+#[inline]
+pub fn unwinding() -> bool {
+    std::thread::panicking()
+}
+
 /// What this CPU holds, for `f` to look at and change. Meaningful while an [`IrqGuard`] is held.
 pub fn with_held_locks<R>(f: impl FnOnce(&HeldLocks) -> R) -> R {
     HELD_LOCKS.with(f)

@@ -13,6 +13,8 @@
 //! | [`with_held_locks`] | this CPU's record of the locks it holds, for the lock-order checker |
 //! | [`clear_page`], [`copy_page`] | a page's 4096 bytes |
 //! | [`flush_tlb_page`], [`flush_tlb_all`], [`flush_tlb_global`] | this CPU's TLB: one address, all but global entries, all |
+//! | [`process_name`] | who runs this, for reports |
+//! | [`unwinding`] | whether a panic is taking this thread apart, so that what it held is dropped |
 //! | [`ticks`] | a clock that only goes forward, in TSC ticks |
 
 #[cfg(target_os = "none")]
@@ -25,7 +27,7 @@ mod imp;
 
 pub use imp::{
     IrqGuard, Machine, clear_page, copy_page, cpu_id, flush_tlb_all, flush_tlb_global, flush_tlb_page,
-    irqs_enabled, may_sleep, ticks, with_held_locks,
+    irqs_enabled, may_sleep, process_name, ticks, unwinding, with_held_locks,
 };
 
 #[cfg(not(target_os = "none"))]

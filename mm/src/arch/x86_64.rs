@@ -2,8 +2,8 @@
 //!
 //! # Invariants
 //! - I1: all RAM is mapped at [`layout::DIRECT_MAP`] before any of `mm` runs, and stays so.
-//! - I2: the GS base points to the CPU's own area, laid out as [`GS_CPU_ID`], [`GS_PREEMPT_COUNT`] and [`GS_HELD_LOCKS`]
-//!   say, before any of `mm` runs on that CPU.
+//! - I2: the GS base points to the CPU's own area, laid out as [`GS_CPU_ID`], [`GS_PREEMPT_COUNT`], [`GS_HELD_LOCKS`]
+//!   and [`GS_CURRENT`] say, before any of `mm` runs on that CPU.
 //! - I3: `mm` runs in ring 0.
 
 use core::arch::asm;
@@ -22,6 +22,10 @@ const GS_CPU_ID: usize = 8;
 const GS_PREEMPT_COUNT: usize = 12;
 /// Offset of the address of the CPU's [`HeldLocks`] in its area.
 const GS_HELD_LOCKS: usize = 16;
+/// Offset of the pointer to the record of the thread that runs, in the CPU's area; null before there are threads.
+const GS_CURRENT: usize = 24;
+/// Offset of the thread's name, a `&'static str`, in its record.
+const THREAD_NAME: usize = 16;
 
 /// The real machine: everything is where [`layout`] says.
 #[derive(Clone, Copy, Debug, Default)]
@@ -69,6 +73,22 @@ pub fn may_sleep() -> bool {
         asm!("mov {:e}, gs:[{}]", out(reg) count, const GS_PREEMPT_COUNT, options(nostack, preserves_flags, readonly));
     }
     count == 0 && irqs_enabled()
+}
+
+/// Name of the thread that runs this, for reports.
+pub fn process_name() -> &'static str {
+    let thread: *const u8;
+    // SAFETY: by I2, GS:[24] is the thread's record, or null; it stays as long as the thread runs, which is what runs this.
+    unsafe {
+        asm!("mov {}, gs:[{}]", out(reg) thread, const GS_CURRENT, options(nostack, preserves_flags, readonly));
+        if thread.is_null() { "swapper" } else { thread.add(THREAD_NAME).cast::<&'static str>().read() }
+    }
+}
+
+/// Whether a panic is taking this thread apart: never, since panics end the machine.
+#[inline(always)]
+pub fn unwinding() -> bool {
+    false
 }
 
 /// What this CPU holds, for `f` to look at and change. Meaningful while an [`IrqGuard`] is held.

@@ -17,8 +17,18 @@ pub enum BadReason {
     FlagsAtFree,
     /// Has flags though it was free.
     FlagsAtPrep,
-    /// A tail page does not point to its head.
+    /// A tail page points to another head.
     CorruptedTail,
+    /// A page inside a compound page does not say that it is a tail.
+    NotATail,
+    /// Entries still map the compound page as a whole.
+    CompoundMapped,
+    /// A compound page has nobody to take it when its last user leaves.
+    NoDestructor,
+    /// The block was given out with another order.
+    WrongOrder,
+    /// It is inside of a compound page, which is freed by its head.
+    TailFreed,
     /// It is free already: on a free list, or inside a free block.
     AlreadyFree,
     /// Its list links or what the list says of it are not those of a free block.
@@ -36,6 +46,11 @@ impl BadReason {
             Self::FlagsAtFree => "PAGE_FLAGS_CHECK_AT_FREE flag(s) set",
             Self::FlagsAtPrep => "PAGE_FLAGS_CHECK_AT_PREP flag set",
             Self::CorruptedTail => "compound_head not consistent",
+            Self::NotATail => "PageTail not set",
+            Self::CompoundMapped => "nonzero compound_mapcount",
+            Self::NoDestructor => "compound page without a destructor",
+            Self::WrongOrder => "freed with another order than it was allocated with",
+            Self::TailFreed => "tail of a compound page freed by itself",
             Self::AlreadyFree => "page is free already",
             Self::BrokenFreeList => "corrupted free list",
             Self::Misplaced => "block misaligned or outside its zone",

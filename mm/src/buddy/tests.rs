@@ -244,7 +244,7 @@ fn pages_in_a_wrong_state_are_refused() {
         z.give(0, 0)
     });
     is_bad(BadReason::FlagsAtFree, |z| {
-        z.page(0).set_flags(PageFlags::SLAB);
+        z.page(0).set_flags_owned(PageFlags::SLAB);
         z.give(0, 0)
     });
     is_bad(BadReason::Misplaced, |z| z.give(3, 1));

@@ -2,6 +2,8 @@
 
 use core::fmt;
 
+use super::refs::MapState;
+
 bitflags::bitflags! {
     /// Flags of a page; bit numbers are Linux 6.1's (`enum pageflags`).
     #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -71,6 +73,34 @@ impl PageFlags {
     pub const CHECK_AT_PREP: Self = Self::all().difference(Self::HWPOISON);
 }
 
+bitflags::bitflags! {
+    /// The flags that whoever reaches a page may change: they say something of its contents, and nobody trusts them with
+    /// memory. Bits are those of [`PageFlags`].
+    #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+    pub struct OwnerFlags: u64 {
+        /// [`PageFlags::LOCKED`].
+        const LOCKED = PageFlags::LOCKED.bits();
+        /// [`PageFlags::REFERENCED`].
+        const REFERENCED = PageFlags::REFERENCED.bits();
+        /// [`PageFlags::UPTODATE`].
+        const UPTODATE = PageFlags::UPTODATE.bits();
+        /// [`PageFlags::DIRTY`].
+        const DIRTY = PageFlags::DIRTY.bits();
+        /// [`PageFlags::WORKINGSET`].
+        const WORKINGSET = PageFlags::WORKINGSET.bits();
+        /// [`PageFlags::ERROR`].
+        const ERROR = PageFlags::ERROR.bits();
+        /// [`PageFlags::OWNER_PRIV_1`].
+        const OWNER_PRIV_1 = PageFlags::OWNER_PRIV_1.bits();
+        /// [`PageFlags::ARCH_1`].
+        const ARCH_1 = PageFlags::ARCH_1.bits();
+        /// [`PageFlags::MAPPEDTODISK`].
+        const MAPPEDTODISK = PageFlags::MAPPEDTODISK.bits();
+        /// [`PageFlags::RECLAIM`].
+        const RECLAIM = PageFlags::RECLAIM.bits();
+    }
+}
+
 /// What an unmapped page is used for. Shares its word with the mapcount less one, so `NONE` is that of a page mapped
 /// nowhere, and the others are numbers that no mapcount reaches.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -90,15 +120,15 @@ impl PageType {
     /// Mapped at least once: no type.
     pub const MAPPED: Self = Self(0);
 
-    /// Numbers from here up are types (Linux: `PAGE_TYPE_BASE`).
-    const BASE: u32 = 0xf000_0000;
-
     pub(crate) const fn bits(self) -> u32 {
         self.0
     }
 
     pub(crate) const fn from_bits(bits: u32) -> Self {
-        if bits < Self::BASE { Self::MAPPED } else { Self(bits) }
+        match MapState::of(bits) {
+            MapState::Mapped(_) | MapState::Overflow => Self::MAPPED,
+            MapState::Unmapped | MapState::Typed(_) | MapState::Underflow => Self(bits),
+        }
     }
 }
 

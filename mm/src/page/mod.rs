@@ -18,29 +18,41 @@
 //! | free, on a per-CPU list | none | none | 0 | 0, 1: list links; 3: migratetype |
 //! | allocated | any | none or `Table` | >= 1 | the owner's |
 //! | slab | `SLAB` | none | >= 1 | see `slub` |
-//! | compound head | `HEAD` | | >= 1 | the owner's |
-//! | compound tail | none | none | 0 | 0: head page, with bit 0 set |
+//! | compound head | `HEAD` | none or mapcount | >= 1, or 0: frozen | the owner's |
+//! | compound tail | none | none or mapcount | 0 | 0: head page, with bit 0 set; first tail: see `compound` |
 //!
 //! # Invariants
 //! - I1: a [`PagePtr`] points to a `Page` inside the populated vmemmap of a machine that outlives it.
 //! - I2: whoever owns the page (by its state) is the only one to touch `words`; for free pages that is the holder of the
 //!   zone's lock, or the CPU of the per-CPU list.
 //! - I3: while a page is on a list, words 0 and 1 are its links and nothing else writes them.
+//! - I4: flags that others trust with memory (`HEAD`, `SLAB`, `RESERVED`, ...) are changed by the page's owner in this crate
+//!   only; anybody may change [`OwnerFlags`], on which nothing but the page's contents depends.
 //!
 //! # Not here
 //! Who may move a page from one state to another: `buddy`, `pcp`, `slub`, `fault`.
 
+mod atomic;
+mod compound;
+mod dump;
 mod flags;
 mod list;
+mod reference;
+mod refs;
 
-pub use flags::{PageFlags, PageType};
+pub(crate) use compound::{CompoundFault, head_if_tail, make_compound, unmake_compound};
+pub use compound::{Destructor, Folio, compound_head};
+pub use dump::PageDump;
+pub use flags::{OwnerFlags, PageFlags, PageType};
 pub use list::{PageList, PageListIter};
+pub use reference::{Frozen, PageRef};
+pub use refs::{MapCount, MapState, RefCount, RefState};
 
 use core::cell::UnsafeCell;
 use core::fmt;
 use core::ops::Deref;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use crate::arch::{self, Machine};
 use crate::id::{NodeId, ZoneIdx};
@@ -52,10 +64,10 @@ pub struct Page {
     flags: AtomicU64,
     words: [UnsafeCell<u64>; 5],
     /// `PageType::NONE` (all ones, also "mapped nowhere"), another [`PageType`], or the number of page-table entries
-    /// that map the page, less one.
-    type_or_mapcount: AtomicU32,
-    /// 0: free or a tail page. n: that many users. Reserved pages have 1.
-    refcount: AtomicU32,
+    /// that map the page, less one. All values: see `refs`.
+    type_or_mapcount: MapCount,
+    /// 0: free, frozen or a tail page. n: that many users. Reserved pages have 1. All values: see `refs`.
+    refcount: RefCount,
     /// For debugging: who allocated it. 0: not recorded.
     owner: AtomicU64,
 }
@@ -91,21 +103,21 @@ const _: () = assert!(crate::id::MAX_NUMNODES <= 1 << (64 - NODE_SHIFT) && ZoneI
 impl Page {
     /// A reserved page of that zone, as boot leaves those that it does not hand to the page allocator
     /// (Linux: `__init_single_page`, `__SetPageReserved`).
-    pub const fn reserved(node: NodeId, zone: ZoneIdx) -> Self {
+    pub fn reserved(node: NodeId, zone: ZoneIdx) -> Self {
         Self::with(place(node, zone) | PageFlags::RESERVED.bits(), 1)
     }
 
     /// A page of that zone that is free but on no list: neither counted nor owned.
-    pub const fn free(node: NodeId, zone: ZoneIdx) -> Self {
+    pub fn free(node: NodeId, zone: ZoneIdx) -> Self {
         Self::with(place(node, zone), 0)
     }
 
-    const fn with(flags: u64, refcount: u32) -> Self {
+    fn with(flags: u64, refcount: u32) -> Self {
         Self {
             flags: AtomicU64::new(flags),
             words: [const { UnsafeCell::new(0) }; 5],
-            type_or_mapcount: AtomicU32::new(PageType::NONE.bits()),
-            refcount: AtomicU32::new(refcount),
+            type_or_mapcount: MapCount::new(),
+            refcount: RefCount::new(refcount),
             owner: AtomicU64::new(0),
         }
     }
@@ -118,13 +130,13 @@ impl Page {
 
     /// Sets `flags` atomically.
     #[inline]
-    pub fn set_flags(&self, flags: PageFlags) {
+    pub fn set_flags(&self, flags: OwnerFlags) {
         self.flags.fetch_or(flags.bits(), Ordering::Relaxed);
     }
 
     /// Clears `flags` atomically.
     #[inline]
-    pub fn clear_flags(&self, flags: PageFlags) {
+    pub fn clear_flags(&self, flags: OwnerFlags) {
         self.flags.fetch_and(!flags.bits(), Ordering::Relaxed);
     }
 
@@ -173,76 +185,75 @@ impl Page {
     /// Flags with node and zone, type or mapcount, and refcount as they are: to check many pages in few instructions.
     #[inline(always)]
     pub(crate) fn raw_state(&self) -> (u64, u32, u32) {
-        (
-            self.flags.load(Ordering::Relaxed),
-            self.type_or_mapcount.load(Ordering::Relaxed),
-            self.refcount.load(Ordering::Relaxed),
-        )
+        (self.flags.load(Ordering::Relaxed), self.type_or_mapcount.word(), self.refcount.value())
     }
 
-    /// How many users the page has.
+    /// How many users the page has; 0 for a tail, whose head counts for it.
     #[inline]
     pub fn refcount(&self) -> u32 {
-        self.refcount.load(Ordering::Relaxed)
+        self.refcount.value()
+    }
+
+    /// The count of its users, to change it.
+    #[inline(always)]
+    pub(crate) fn refs(&self) -> &RefCount {
+        &self.refcount
     }
 
     /// Sets the count, for a page that nobody else can reach.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn set_refcount(&self, count: u32) {
-        self.refcount.store(count, Ordering::Relaxed);
+        self.refcount.set(count);
     }
 
-    /// One user more, for a caller that already has the page (Linux: `get_page`).
-    #[inline]
-    pub fn get(&self) {
-        let before = self.refcount.fetch_add(1, Ordering::Relaxed);
-        debug_assert!(before != 0 && before != u32::MAX, "get of a page with {before} users");
+    /// One user more, for a caller that already has the page, which is no tail.
+    #[cfg(test)]
+    pub(crate) fn get(&self) {
+        self.refcount.get();
     }
 
-    /// One user less; whether it was the last (Linux: `put_page_testzero`).
+    /// One user less; whether it was the last.
     #[inline]
     #[must_use = "the last user frees the page"]
     pub(crate) fn put(&self) -> bool {
-        // Release: what this user did to the page happens before its freeing; the fence is its partner.
-        let before = self.refcount.fetch_sub(1, Ordering::Release);
-        debug_assert!(before != 0, "put of a page without users");
-        if before == 1 {
-            core::sync::atomic::fence(Ordering::Acquire);
-        }
-        before == 1
+        self.refcount.put()
     }
 
     /// What kind of page it is, when it is not mapped.
     #[inline]
     pub fn page_type(&self) -> PageType {
-        PageType::from_bits(self.type_or_mapcount.load(Ordering::Relaxed))
+        PageType::from_bits(self.type_or_mapcount.word())
     }
 
     /// Sets the kind.
     #[inline]
     pub(crate) fn set_page_type(&self, page_type: PageType) {
-        self.type_or_mapcount.store(page_type.bits(), Ordering::Relaxed);
+        self.type_or_mapcount.set_word(page_type.bits());
     }
 
-    /// How many page-table entries map the page (Linux: `page_mapcount`); 0 for pages with a type.
+    /// How many page-table entries map the page itself; 0 for pages with a type. Of a compound page, entries that map the
+    /// whole are not among them: see [`Folio::mapcount_of`].
     #[inline]
     pub fn mapcount(&self) -> u32 {
-        match self.page_type() {
-            PageType::MAPPED => self.type_or_mapcount.load(Ordering::Relaxed) + 1,
-            _ => 0,
-        }
+        self.type_or_mapcount.count()
+    }
+
+    /// The count of its mappings, to change it.
+    #[inline(always)]
+    pub(crate) fn maps(&self) -> &MapCount {
+        &self.type_or_mapcount
     }
 
     /// One mapping more.
     #[inline]
     pub(crate) fn add_mapping(&self) {
-        self.type_or_mapcount.fetch_add(1, Ordering::Relaxed);
+        self.type_or_mapcount.add();
     }
 
     /// One mapping less; whether it was the last.
     #[inline]
     pub(crate) fn remove_mapping(&self) -> bool {
-        self.type_or_mapcount.fetch_sub(1, Ordering::Relaxed) == 0
+        self.type_or_mapcount.remove()
     }
 
     /// The word `index` of the state's own words.
@@ -268,23 +279,6 @@ impl Page {
 
 const fn place(node: NodeId, zone: ZoneIdx) -> u64 {
     (node.0 as u64) << NODE_SHIFT | (zone as u64) << ZONE_SHIFT
-}
-
-impl fmt::Debug for Page {
-    /// Linux's `dump_page` in a line.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "refcount:{} type:{:?} mapcount:{} node:{} zone:{} flags: {:#x}({:?})",
-            self.refcount(),
-            self.page_type(),
-            self.mapcount(),
-            self.node(),
-            self.zone().name(),
-            self.flags.load(Ordering::Relaxed),
-            self.flags()
-        )
-    }
 }
 
 /// A page of the vmemmap: a pointer that can be followed, and compared as identity.
@@ -352,10 +346,92 @@ mod tests {
     #[test]
     fn node_and_zone_survive_all_flags() {
         let page = Page::reserved(NodeId(1023), ZoneIdx::Device);
-        page.set_flags(PageFlags::all());
-        page.clear_flags(PageFlags::SLAB);
+        page.set_flags_owned(PageFlags::all());
+        page.clear_flags(OwnerFlags::DIRTY);
         assert_eq!((page.node(), page.zone()), (NodeId(1023), ZoneIdx::Device));
-        assert_eq!(page.flags(), PageFlags::all() - PageFlags::SLAB);
+        assert_eq!(page.flags(), PageFlags::all() - PageFlags::DIRTY);
+    }
+
+    #[test]
+    fn every_value_of_a_reference_count_has_a_meaning() {
+        for (value, state) in [
+            (0, RefState::Unused),
+            (1, RefState::Users(1)),
+            (i32::MAX, RefState::Users(i32::MAX as u32)),
+            (-1, RefState::Underflow),
+            (-127, RefState::Underflow),
+            (-128, RefState::Overflow),
+            (i32::MIN, RefState::Overflow),
+        ] {
+            assert_eq!(RefState::of(value as u32), state, "{value}");
+        }
+    }
+
+    #[test]
+    fn every_value_of_a_mapcount_has_a_meaning() {
+        for (word, state) in [
+            (-1i32 as u32, MapState::Unmapped),
+            (0, MapState::Mapped(1)),
+            (0x7fff_ffff, MapState::Mapped(0x8000_0000)),
+            (0x8000_0000, MapState::Overflow),
+            (0xefff_ffff, MapState::Overflow),
+            (0xf000_0000, MapState::Typed(0xf000_0000)),
+            (PageType::BUDDY.bits(), MapState::Typed(PageType::BUDDY.bits())),
+            (PageType::GUARD.bits(), MapState::Typed(PageType::GUARD.bits())),
+            (-129i32 as u32, MapState::Typed(-129i32 as u32)),
+            (-128i32 as u32, MapState::Underflow),
+            (-2i32 as u32, MapState::Underflow),
+        ] {
+            assert_eq!(MapState::of(word), state, "{word:#x}");
+        }
+    }
+
+    #[track_caller]
+    fn is_refused(act: impl FnOnce(&Page)) {
+        let page = Page::free(NodeId(0), ZoneIdx::Normal);
+        let caught = std::panic::catch_unwind(core::panic::AssertUnwindSafe(|| act(&page)));
+        assert!(caught.is_err(), "{page:?}");
+    }
+
+    #[test]
+    fn counts_that_cannot_be_are_refused() {
+        is_refused(|page| page.refs().get());
+        is_refused(|page| page.refs().add(2));
+        is_refused(|page| _ = page.refs().put());
+        is_refused(|page| {
+            page.set_refcount(3);
+            _ = page.refs().sub(4);
+        });
+        is_refused(|page| {
+            page.set_refcount(i32::MAX as u32);
+            page.get();
+            page.get();
+        });
+        is_refused(|page| _ = page.remove_mapping());
+        is_refused(|page| {
+            page.set_page_type(PageType::TABLE);
+            page.add_mapping();
+        });
+    }
+
+    #[test]
+    fn nobody_gets_a_page_without_users_or_with_too_many() {
+        for value in [0, -1, -128, i32::MIN] {
+            let page = Page::free(NodeId(0), ZoneIdx::Normal);
+            page.set_refcount(value as u32);
+            assert!(!page.refs().try_get(), "{value}");
+            assert_eq!(page.refcount(), value as u32);
+        }
+    }
+
+    #[test]
+    fn only_all_users_together_can_freeze_a_page() {
+        let page = Page::free(NodeId(0), ZoneIdx::Normal);
+        page.set_refcount(3);
+        assert!(!page.refs().freeze(2) && page.refs().freeze(3));
+        assert!(!page.refs().try_get());
+        page.refs().unfreeze(3);
+        assert!(page.refs().try_get() && !page.refs().sub(3) && page.put());
     }
 
     #[test]

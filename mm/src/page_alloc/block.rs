@@ -1,20 +1,21 @@
 //! Blocks that were given out: who holds one owns its pages, or at least keeps them from being freed.
 //!
-//! Compound blocks (`__GFP_COMP`): the head has `HEAD`, each tail's word 0 is the head's address plus one, the first
-//! tail's word 1 the order.
+//! ```text
+//!                alloc_pages            split (not compound)
+//! FreeBlock -----------------> PageBlock --------------------> 2^order PageBlocks of a page
+//!           <-----------------   |   ^    share (compound, or one page)
+//!                free_pages      |   +--- into_block --- PageRef, when it is the only one
+//!                                +-----------------------> PageRef
+//! ```
 
+use core::iter::FusedIterator;
 use core::ptr::NonNull;
-use core::sync::atomic::{Ordering, fence};
 
-use crate::arch::Machine;
+use crate::arch::{self, Machine};
 use crate::buddy::{FreeBlock, later};
 use crate::order::Order;
-use crate::page::{Page, PageFlags, PagePtr, PageType};
+use crate::page::{Folio, Page, PageFlags, PagePtr, PageRef, PageType};
 use crate::pfn::Pfn;
-
-const TAIL_HEAD: usize = 0;
-const TAIL_ORDER: usize = 1;
-const TAIL_BIT: u64 = 1;
 
 /// A block of pages that was allocated: one reference to it.
 #[must_use = "the pages are lost when this is dropped: give them to `free_pages`"]
@@ -67,8 +68,8 @@ impl PageBlock {
     /// The block again.
     ///
     /// # Safety
-    /// The reference is the caller's (G2): from [`into_raw`](Self::into_raw), with its `order`; or from one more
-    /// [`Page::get`], with the order of a compound block, 0 for any other: that reference keeps the first page alone.
+    /// The reference is the caller's (G2): from [`into_raw`](Self::into_raw), with its `order`; or from a
+    /// [`PageRef`], with the order of a compound block, 0 for any other: that reference keeps the first page alone.
     #[inline(always)]
     pub unsafe fn from_raw(page: PagePtr, order: Order) -> Self {
         Self { page, order }
@@ -97,9 +98,7 @@ impl PageBlock {
     /// The block becomes free: the caller has given up the last reference to its first page.
     #[inline(always)]
     pub(super) fn into_free(self) -> FreeBlock {
-        // Acquire: partner of the release in `Page::put`, by which another user may have left before us.
-        fence(Ordering::Acquire);
-        self.page.set_refcount(0);
+        self.page.refs().end_sole();
         // SAFETY: the last reference was ours (G2), so nobody else uses the pages.
         unsafe { FreeBlock::from_raw(self.page, self.order) }
     }
@@ -111,65 +110,139 @@ impl PageBlock {
         // SAFETY: the middle of our block; references are to its first page only, so nobody uses this half.
         Some(unsafe { FreeBlock::from_raw(later(self.page, self.order.nr_pages()), self.order) })
     }
-}
 
-/// Makes tails point to their head (Linux: `prep_compound_page`).
-pub(super) fn make_compound(block: &FreeBlock) {
-    let Some((_, tails)) = block.pages().split_first() else { return };
-    let head = block.page();
-    if tails.is_empty() {
-        return;
+    /// The folio that it is: the whole block when it is compound, else its first page.
+    #[inline]
+    pub fn folio(&self) -> Folio<'_> {
+        // SAFETY: our reference (G2); a block starts with no tail.
+        unsafe { Folio::of_head(self.page) }
     }
-    head.set_flags_owned(PageFlags::HEAD);
-    for tail in tails {
-        // SAFETY: our own block (B1 of `buddy`), which is on no list.
-        unsafe { tail.set_word(TAIL_HEAD, head.as_ptr() as u64 | TAIL_BIT) };
-    }
-    // SAFETY: as above.
-    unsafe { tails[0].set_word(TAIL_ORDER, u64::from(block.order().get())) };
-}
 
-/// Undoes [`make_compound`]; the first tail that does not point to its head, when there is one.
-pub(super) fn unmake_compound(block: &FreeBlock) -> Result<(), PagePtr> {
-    let head = block.page();
-    for tail in &block.pages()[1..] {
-        // SAFETY: our own block, on no list.
-        unsafe {
-            if tail.word(TAIL_HEAD) != head.as_ptr() as u64 | TAIL_BIT {
-                return Err(PagePtr::from_raw(NonNull::from_ref(tail)));
+    /// The block as a reference that others can share (Linux: what a caller of `get_page` starts from).
+    ///
+    /// # Errors
+    /// The block as it was, when it has several pages and is not compound: references are to one page or to a compound
+    /// page. [`split`](Self::split) it.
+    #[inline]
+    pub fn share(self) -> Result<PageRef, Self> {
+        if self.folio().order() != self.order {
+            return Err(self);
+        }
+        // SAFETY: the block's reference (G2), to all of its pages.
+        Ok(unsafe { PageRef::from_raw(self.page) })
+    }
+
+    /// The block of a reference, to be used by its owner alone (Linux: `folio_ref_freeze`, `folio_ref_unfreeze`).
+    ///
+    /// # Errors
+    /// The reference as it was, when there are others.
+    #[inline]
+    pub fn try_from_ref(page: PageRef) -> Result<Self, PageRef> {
+        let page = page.freeze()?.unfreeze();
+        let order = page.folio().order();
+        Ok(Self { page: page.into_raw(), order })
+    }
+
+    /// Its pages one by one, each with a reference of its own, so that each is freed by itself (Linux: `split_page`).
+    /// Takes time by the pages, as they are taken.
+    ///
+    /// # Errors
+    /// The block as it was, when it is compound.
+    pub fn split(self) -> Result<SplitPages, Self> {
+        if self.folio().is_compound() {
+            return Err(self);
+        }
+        let (first, order) = self.into_raw();
+        for nr in 1..order.nr_pages() {
+            // SAFETY: within our block, whose later pages nobody else uses or can find.
+            unsafe { later(first, nr) }.set_refcount(1);
+        }
+        Ok(SplitPages { next: first, left: order.nr_pages() })
+    }
+
+    /// Splits the block, keeps its first `nr_pages` pages, and hands the rest on in blocks as large as they come.
+    ///
+    /// # Panics
+    /// When the block has fewer pages, or is compound.
+    pub(super) fn split_front(mut self, nr_pages: u64, mut rest: impl FnMut(Self)) -> SplitPages {
+        assert!(nr_pages <= self.order.nr_pages() && !self.folio().is_compound());
+        let (first, mut wanted) = (self.page, nr_pages);
+        while wanted < self.order.nr_pages()
+            && let Some(half) = self.order.down()
+        {
+            self.order = half;
+            // SAFETY: the middle of our block.
+            let upper = unsafe { later(self.page, half.nr_pages()) };
+            if wanted > half.nr_pages() {
+                wanted -= half.nr_pages();
+                self.page = upper;
+            } else {
+                upper.set_refcount(1);
+                rest(Self { page: upper, order: half });
             }
-            tail.set_word(TAIL_HEAD, 0);
         }
-    }
-    head.clear_flags_owned(PageFlags::HEAD);
-    Ok(())
-}
-
-/// The first page of the compound block that `page` belongs to, or `page` itself (Linux: `compound_head`).
-///
-/// # Safety
-/// The caller holds a reference to the block, whose owner lets tails be (I2 of `page`): word 0 of a page that is no tail
-/// has bit 0 clear.
-#[inline]
-pub unsafe fn compound_head(page: PagePtr) -> PagePtr {
-    // SAFETY: the caller's page; a word with the bit set is the head's address (see the module).
-    unsafe {
-        let word = page.word(TAIL_HEAD);
-        match NonNull::new((word & !TAIL_BIT) as *mut Page) {
-            Some(head) if word & TAIL_BIT != 0 => PagePtr::from_raw(head),
-            _ => page,
+        for nr in 1..nr_pages {
+            // SAFETY: within our block, whose later pages nobody else uses or can find.
+            unsafe { later(first, nr) }.set_refcount(1);
         }
+        SplitPages { next: first, left: nr_pages }
     }
 }
 
-/// The order of the block that `page` heads: 0 when it is not compound (Linux: `compound_order`). The caller holds a
-/// reference to it.
-#[inline]
-pub fn compound_order(page: PagePtr) -> Order {
-    if !page.flags().contains(PageFlags::HEAD) {
-        return Order::ZERO;
+/// Consecutive pages that were a block and are each freed by itself: an iterator over what is left of them.
+#[must_use = "the pages are lost when this is dropped: free each of them"]
+#[derive(Debug)]
+pub struct SplitPages {
+    next: PagePtr,
+    left: u64,
+}
+
+impl SplitPages {
+    /// The first page that is left.
+    pub(super) fn first(&self) -> PagePtr {
+        self.next
     }
-    // SAFETY: a head has tails behind it, whose words belong to the allocator while it is compound.
-    let order = unsafe { later(page, 1).word(TAIL_ORDER) };
-    Order::new(order as u8).unwrap_or(Order::ZERO)
+
+    /// The pages, for whoever keeps them in another form: the first and how many.
+    pub fn into_raw(self) -> (PagePtr, u64) {
+        let pages = core::mem::ManuallyDrop::new(self);
+        (pages.next, pages.left)
+    }
+
+    /// The pages again.
+    ///
+    /// # Safety
+    /// From [`into_raw`](Self::into_raw), once.
+    pub unsafe fn from_raw(first: PagePtr, nr_pages: u64) -> Self {
+        Self { next: first, left: nr_pages }
+    }
+}
+
+impl Iterator for SplitPages {
+    type Item = PageBlock;
+
+    #[inline]
+    fn next(&mut self) -> Option<PageBlock> {
+        self.left = self.left.checked_sub(1)?;
+        let page = self.next;
+        if self.left != 0 {
+            // SAFETY: the next page of ours.
+            self.next = unsafe { later(page, 1) };
+        }
+        Some(PageBlock { page, order: Order::ZERO })
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.left as usize, Some(self.left as usize))
+    }
+}
+
+impl ExactSizeIterator for SplitPages {}
+impl FusedIterator for SplitPages {}
+
+impl Drop for SplitPages {
+    /// Only a bug drops pages: debug builds say so.
+    fn drop(&mut self) {
+        debug_assert!(self.left == 0 || arch::unwinding(), "{} pages of a block were lost", self.left);
+    }
 }

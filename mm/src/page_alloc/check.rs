@@ -6,10 +6,10 @@ use crate::addr::PAGE_SIZE;
 use crate::arch::{self, Machine};
 use crate::buddy::{BadPage, BadReason, FreeBlock, why_not_free};
 use crate::gfp::Gfp;
-use crate::order::Order;
-use crate::page::{Page, PageFlags, PagePtr, PageType};
+use crate::page::{CompoundFault, Folio, Page, PageFlags, PagePtr, PageType};
+use crate::page::{head_if_tail, make_compound, unmake_compound};
 
-use super::block::{PageBlock, make_compound, unmake_compound};
+use super::block::PageBlock;
 use super::{PageAllocator, bug};
 
 /// Whether no page has any of `flags`, a type, or a user. Three loads a page.
@@ -42,6 +42,30 @@ fn ptr_of(page: &Page) -> PagePtr {
     unsafe { PagePtr::from_raw(NonNull::from_ref(page)) }
 }
 
+/// Makes a block a compound page, unless it is a single page.
+#[allow(unsafe_code, reason = "owns the block")]
+fn join(block: &FreeBlock) {
+    // SAFETY: our own block (B1 of `buddy`), on no list.
+    unsafe { make_compound(block.page(), block.order()) };
+}
+
+/// Undoes [`join`]; else the page that shows why it cannot be.
+#[allow(unsafe_code, reason = "owns the block")]
+fn take_apart(block: &FreeBlock) -> Result<(), (PagePtr, BadReason)> {
+    let head = block.page();
+    // SAFETY: our own block, which has the flag of a compound page's head.
+    unsafe {
+        if Folio::of_head(head).order() != block.order() {
+            return Err((head, BadReason::WrongOrder));
+        }
+        unmake_compound(head, block.order()).map_err(|fault| match fault {
+            CompoundFault::NotATail(tail) => (tail, BadReason::NotATail),
+            CompoundFault::OtherHead(tail) => (tail, BadReason::CorruptedTail),
+            CompoundFault::Mapped(tail) => (tail, BadReason::CompoundMapped),
+        })
+    }
+}
+
 /// Whether a block from the buddy is as it was when it came there (Linux: `check_new_pages`).
 #[inline]
 pub(super) fn check_new(machine: Machine, block: &FreeBlock) -> Result<(), BadPage> {
@@ -68,7 +92,7 @@ impl PageAllocator {
             self.clear(&block);
         }
         if gfp.contains(Gfp::COMP) {
-            make_compound(&block);
+            join(&block);
         }
         PageBlock::give_out(block)
     }
@@ -97,14 +121,30 @@ impl PageAllocator {
     fn free_unclean(&self, mut block: PageBlock) {
         let page = block.page();
         match page.refcount() {
-            0 => bug(BadPage::new(self.machine, page, BadReason::AlreadyFree)),
+            0 => self.not_in_use(page),
             1 => {}
             _ if page.put() => {}
             _ => return self.free_rest(&mut block),
         }
-        let block = block.into_free();
+        self.free_unused(block.into_free());
+    }
+
+    /// A block without users, as its last one left it.
+    pub(super) fn free_unused(&self, block: FreeBlock) {
         self.make_clean(&block);
         self.free_clean(block);
+    }
+
+    /// Somebody frees a page that has no users.
+    #[cold]
+    #[allow(unsafe_code, reason = "looks at a page that may be anybody's")]
+    fn not_in_use(&self, page: PagePtr) -> ! {
+        // SAFETY: what is read is checked, and the machine stops in any case.
+        let reason = match unsafe { head_if_tail(page) } {
+            Some(_) => BadReason::TailFreed,
+            None => BadReason::AlreadyFree,
+        };
+        bug(BadPage::new(self.machine, page, reason))
     }
 
     /// Somebody still uses the first page: of a compound block that keeps all of it, else only that page.
@@ -121,11 +161,10 @@ impl PageAllocator {
     /// Checks a block to be freed and clears the flags that may be left (Linux: `free_pages_prepare`).
     #[inline]
     fn make_clean(&self, block: &FreeBlock) {
-        if block.order() > Order::ZERO
-            && block.page().flags().contains(PageFlags::HEAD)
-            && let Err(tail) = unmake_compound(block)
+        if block.page().flags().contains(PageFlags::HEAD)
+            && let Err((page, reason)) = take_apart(block)
         {
-            bug(BadPage::new(self.machine, tail, BadReason::CorruptedTail));
+            bug(BadPage::new(self.machine, page, reason));
         }
         if !all_clean(block.pages(), PageFlags::all()) {
             self.clear_flags(block);

@@ -29,12 +29,17 @@ mod block;
 mod boot;
 mod check;
 mod context;
+mod destructor;
+#[allow(unsafe_code, reason = "makes slices of memory that it owns")]
+mod exact;
 #[allow(unsafe_code, reason = "reaches per-CPU lists without locks")]
 mod fast;
 mod fault_inject;
 mod flags;
 mod highatomic;
 mod hooks;
+#[allow(unsafe_code, reason = "makes slices of memory that it owns")]
+mod memory;
 mod names;
 mod ratelimit;
 mod report;
@@ -49,15 +54,21 @@ mod watermark;
 #[cfg(test)]
 mod cost;
 #[cfg(test)]
+#[allow(unsafe_code, reason = "takes references apart")]
+mod ownership;
+#[cfg(test)]
 #[allow(unsafe_code, reason = "frees pages from within hooks")]
 mod policy_tests;
 #[cfg(test)]
 #[allow(unsafe_code, reason = "frees pages wrongly on purpose")]
 mod tests;
 
-pub use block::{PageBlock, compound_head, compound_order};
+pub use block::{PageBlock, SplitPages};
+pub use destructor::Retire;
+pub use exact::ExactPages;
 pub use fault_inject::{FailSpec, Malformed};
 pub use hooks::{CompactPriority, CompactResult, Context, Progress, Reclaim, Reserves, Shortage};
+pub use memory::PageMemory;
 pub use names::GfpNames;
 pub use report::bug;
 
@@ -80,6 +91,7 @@ use crate::sparse::Sparse;
 use crate::zone::Zone;
 
 use context::Running;
+use destructor::Destructors;
 use fast::Local;
 use fault_inject::FaultInjection;
 use hooks::Hooks;
@@ -125,6 +137,7 @@ pub struct PageAllocator {
     running: Running,
     /// Whether allocations fail on purpose.
     injection: Option<FaultInjection>,
+    destructors: Destructors,
 }
 
 impl PageAllocator {
@@ -169,6 +182,7 @@ impl PageAllocator {
             oom: AtomicBool::new(false),
             running: Running::new(),
             injection: None,
+            destructors: Destructors::new(),
         }
     }
 

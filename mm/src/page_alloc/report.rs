@@ -7,6 +7,7 @@ use crate::buddy::BadPage;
 use crate::gfp::{Gfp, MigrateType};
 use crate::id::{NodeId, ZoneIdx};
 use crate::numa::NodeMask;
+use crate::page::PageDump;
 
 use super::hooks::{Context, Reserves};
 use super::show_mem::Nodes;
@@ -25,8 +26,8 @@ pub(super) const REPORT_MILLISECONDS: u64 = 10_000;
 #[inline(never)]
 #[track_caller]
 pub fn bug(bad: BadPage) -> ! {
-    log::error!("BUG: Bad page state  pfn:{:05x}", bad.pfn);
-    log::error!("{:?}", bad.page);
+    log::error!("BUG: Bad page state in process {}  pfn:{:05x}", arch::process_name(), bad.pfn);
+    PageDump::new(bad.page, bad.pfn).each_line(|line| log::error!("{line}"));
     log::error!("page dumped because: {}", bad.reason.as_str());
     panic!("BUG: Bad page state  pfn:{:05x} ({})", bad.pfn, bad.reason.as_str());
 }

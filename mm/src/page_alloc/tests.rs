@@ -2,7 +2,7 @@ use super::*;
 use crate::arch::run_as_cpu;
 use crate::buddy::BadReason;
 use crate::id::ZoneIdx;
-use crate::page::{PageFlags, PagePtr};
+use crate::page::{OwnerFlags, PageFlags, PagePtr};
 use crate::testing::TestMachine;
 use proptest::prelude::*;
 use std::vec::Vec;
@@ -49,15 +49,18 @@ fn compound_pages_know_their_head() {
     let m = TestMachine::new(32);
     for n in [1, 3, 4, 9, 10] {
         let block = m.pages.alloc_pages(Gfp::KERNEL | Gfp::COMP, order(n)).unwrap();
-        assert_eq!(compound_order(block.page()), order(n));
+        assert_eq!(block.folio().order(), order(n));
         for page in block.pages() {
             // SAFETY: the block is ours.
-            assert_eq!(unsafe { compound_head(PagePtr::from_raw(NonNull::from_ref(page))) }, block.page());
+            assert_eq!(
+                unsafe { crate::page::compound_head(PagePtr::from_raw(NonNull::from_ref(page))) },
+                block.page()
+            );
         }
         m.pages.free_pages(block);
     }
     let single = m.pages.alloc_pages(Gfp::KERNEL | Gfp::COMP, Order::ZERO).unwrap();
-    assert_eq!(compound_order(single.page()), Order::ZERO);
+    assert_eq!(single.folio().order(), Order::ZERO);
     m.pages.free_pages(single);
 }
 
@@ -199,7 +202,7 @@ fn freeing_is_a_bug(reason: BadReason, spoil: impl FnOnce(PagePtr)) {
 fn pages_in_a_wrong_state_stop_the_machine() {
     freeing_is_a_bug(BadReason::AlreadyFree, |p| p.set_refcount(0));
     freeing_is_a_bug(BadReason::NonzeroMapcount, |p| p.add_mapping());
-    freeing_is_a_bug(BadReason::FlagsAtFree, |p| p.set_flags(PageFlags::LOCKED));
+    freeing_is_a_bug(BadReason::FlagsAtFree, |p| p.set_flags(OwnerFlags::LOCKED));
 }
 
 #[test]
@@ -220,7 +223,7 @@ fn a_double_free_is_caught_wherever_the_page_went() {
 fn flags_of_a_user_that_are_harmless_are_cleared() {
     let m = TestMachine::new(32);
     let block = m.pages.alloc_pages(Gfp::KERNEL, order(1)).unwrap();
-    block.page().set_flags(PageFlags::UPTODATE | PageFlags::DIRTY | PageFlags::REFERENCED);
+    block.page().set_flags(OwnerFlags::UPTODATE | OwnerFlags::DIRTY | OwnerFlags::REFERENCED);
     let page = block.page();
     m.pages.free_pages(block);
     assert_eq!(page.flags(), PageFlags::empty());

@@ -27,7 +27,7 @@ use super::geometry::Geometry;
 use crate::addr::VirtAddr;
 use crate::arch::Machine;
 use crate::order::Order;
-use crate::page::{Page, PageFlags, PagePtr};
+use crate::page::{PageFlags, PagePtr, compound_head};
 use crate::pfn::Pfn;
 
 const CACHE: usize = 2;
@@ -130,13 +130,8 @@ pub(super) unsafe fn slab_of(machine: Machine, object: NonNull<u8>) -> Result<Sl
     if flags.contains(PageFlags::HEAD) {
         return Err(page);
     }
-    // SAFETY: no head page: word 0 is a tail page's, which does not change, or that of a single page of the caller's.
-    let word = unsafe { page.word(0) };
-    let head = match NonNull::new((word & !1) as *mut Page) {
-        // SAFETY: a tail page's word is its head, of the same block.
-        Some(head) if word & 1 != 0 => unsafe { PagePtr::from_raw(head) },
-        _ => page,
-    };
+    // SAFETY: a page in use by the caller.
+    let head = unsafe { compound_head(page) };
     Slab::from_head(head).ok_or(head)
 }
 

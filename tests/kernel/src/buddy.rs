@@ -4,8 +4,8 @@ use kernel::ktest;
 use kernel::memory::Memory;
 use mm::arch::Machine;
 use mm::order::PAGEBLOCK_NR_PAGES;
-use mm::page::PageFlags;
-use mm::page_alloc::{AllocError, PageBlock, compound_head, compound_order};
+use mm::page::{PageFlags, PageRef, compound_head};
+use mm::page_alloc::{AllocError, PageBlock};
 use mm::zone::Watermark;
 use mm::{CpuId, Gfp, Order, PAGE_SIZE, PagePtr};
 
@@ -213,7 +213,7 @@ fn tails_of_compound_blocks_name_their_head() {
         for order in [1, 3, 9, 10].map(order) {
             let block = alloc(memory, Gfp::KERNEL | Gfp::COMP, order);
             assert!(block.page().flags().contains(PageFlags::HEAD));
-            assert_eq!(compound_order(block.page()), order);
+            assert_eq!(block.folio().order(), order);
             for n in 0..order.nr_pages() {
                 // SAFETY: pages of our own block.
                 let head = unsafe { compound_head(PagePtr::new(Machine, block.pfn(Machine) + n)) };
@@ -228,13 +228,12 @@ fn a_second_user_keeps_the_first_page_only() {
     leaks_nothing(|memory| {
         let free = memory.pages.free_pages_total();
         let block = alloc(memory, Gfp::KERNEL, order(5));
-        let first = block.page();
-        first.get();
+        // SAFETY: the block's first page, which the block is a reference to.
+        let second = unsafe { PageRef::get(block.page()) };
         memory.pages.free_pages(block);
         memory.pages.drain_local();
         assert_eq!(memory.pages.free_pages_total(), free - 1);
-        assert_eq!(first.refcount(), 1);
-        // SAFETY: the second reference, which is to the first page.
-        memory.pages.free_pages(unsafe { PageBlock::from_raw(first, Order::ZERO) });
+        assert_eq!(second.folio().refcount(), 1);
+        memory.pages.put_page(second);
     });
 }

@@ -6,7 +6,7 @@ use core::sync::atomic::AtomicU64;
 use kernel::debug::stacks;
 use kernel::memory::space;
 use kernel::{ktest, thread};
-use mm::page::PageFlags;
+use mm::page::OwnerFlags;
 use mm::page_alloc::PageBlock;
 use mm::{Gfp, Order};
 
@@ -140,7 +140,7 @@ fn frees_a_page_twice() {
 
 fn frees_a_page_in_use() {
     let block = page();
-    block.page().set_flags(PageFlags::LOCKED);
+    block.page().set_flags(OwnerFlags::LOCKED);
     memory().pages.free_pages(block);
     unnoticed();
 }
