@@ -50,7 +50,9 @@ pub struct HeldLocks {
 }
 
 impl Slot {
-    const FREE: Self = Self { lock: AtomicUsize::new(0), level: AtomicU8::new(0), at: Place::none() };
+    const fn free() -> Self {
+        Self { lock: AtomicUsize::new(0), level: AtomicU8::new(0), at: Place::none() }
+    }
 
     fn get(&self) -> Option<Held> {
         let lock = self.lock.load(Relaxed);
@@ -68,7 +70,7 @@ impl Slot {
 impl HeldLocks {
     /// Nothing is held.
     pub const fn new() -> Self {
-        Self { depth: AtomicUsize::new(0), slots: [const { Slot::FREE }; SLOTS] }
+        Self { depth: AtomicUsize::new(0), slots: [const { Slot::free() }; SLOTS] }
     }
 
     /// Notes that the CPU has taken a lock.

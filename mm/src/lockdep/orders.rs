@@ -15,6 +15,12 @@ struct Edge {
     inner_at: Place,
 }
 
+impl Edge {
+    const fn never() -> Self {
+        Self { outer_at: Place::none(), inner_at: Place::none() }
+    }
+}
+
 /// Which orders were seen (Linux: the graph of `lock_list`). Notes and reads from any context, without a lock: of two that
 /// note the same pair at once, the places may be one of each.
 #[derive(Debug)]
@@ -46,8 +52,7 @@ impl Chain {
 impl Orders {
     /// None was seen.
     pub const fn new() -> Self {
-        const NEVER: Edge = Edge { outer_at: Place::none(), inner_at: Place::none() };
-        Self { edges: [const { [const { NEVER }; Level::COUNT] }; Level::COUNT] }
+        Self { edges: [const { [const { Edge::never() }; Level::COUNT] }; Level::COUNT] }
     }
 
     /// Notes that `inner` was taken under `outer`. Only the first of a pair of levels stays.
