@@ -129,8 +129,6 @@ fn start_threads(memory: &'static memory::Memory) {
         console::emergency_line(format_args!("Threads cannot be started: {error:?}"));
         exit::failure()
     }
-    apic::timer::start(apic::timer::When::EachTick);
-    x86_64::instructions::interrupts::enable();
 }
 
 fn banner(cmdline: &Cmdline<'_>) {

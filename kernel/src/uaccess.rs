@@ -7,8 +7,8 @@
 //!   much is left, and passes CLAC.
 //!
 //! # Locking
-//! A copy may fault, and serving the fault takes the lock of the address space and those below it: hold no spin lock,
-//! unless the pages are known to be there. Interrupts may be off: serving a fault does not sleep yet.
+//! A copy may fault, and serving the fault sleeps: threads only, with no spin lock held. Where interrupts or preemption are
+//! off, pages that are not there are an error.
 
 use core::arch::asm;
 use core::sync::atomic::Ordering::Relaxed;

@@ -7,15 +7,20 @@
 //! ```
 //!
 //! # Locking
-//! Takes [`Memory::current`](super::Memory::current) and the address space's lock. Code that holds them may be wrong too,
-//! and follow a null pointer: such an access is in no exception table, so it is reported before a lock is waited for.
+//! Takes the address space's lock, which sleeps: interrupts go on in the handler, if they were on where the fault happened,
+//! and a fault where nobody may sleep is not served (Linux: `faulthandler_disabled`). Code that holds the lock may be wrong,
+//! too, and follow a null pointer: such an access is in no exception table, so it is reported before a lock is waited for.
 
 use mm::arch::layout::USER_END;
 use mm::counters::VmEvent;
 use mm::fault::{Fault, FaultKind};
 
 use super::space::backing;
+use crate::thread;
 use crate::trap::{PageFault, extable};
+
+/// RFLAGS: interrupts are on.
+const INTERRUPTS_ON: u64 = 1 << 9;
 
 /// What became of a page fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,8 +31,8 @@ pub enum Outcome {
     NotHandled,
 }
 
-/// Serves a page fault (Linux: `do_user_addr_fault`). Called with interrupts off, on the stack of who faulted. A refused
-/// access is reported in one line.
+/// Serves a page fault (Linux: `do_user_addr_fault`). Called with interrupts off, on the stack of who faulted; sleeps with
+/// interrupts on if that was allowed there. A refused access is reported in one line.
 pub fn handle(fault: PageFault<'_>) -> Outcome {
     let addr = fault.address.as_u64();
     let Some(memory) = super::memory().filter(|_| addr < USER_END) else { return Outcome::NotHandled };
@@ -35,18 +40,19 @@ pub fn handle(fault: PageFault<'_>) -> Outcome {
         return Outcome::NotHandled;
     }
     let Some(kind) = FaultKind::from_error_code(fault.error.bits()) else { return Outcome::NotHandled };
-    let current = memory.current.lock();
-    let Some(space) = &*current else { return Outcome::NotHandled };
+    let Some(space) = thread::space() else { return Outcome::NotHandled };
+    if fault.frame.rflags & INTERRUPTS_ON == 0 || thread::preempt::count() != 0 {
+        return Outcome::NotHandled;
+    }
+    // As they were where the fault happened.
+    x86_64::instructions::interrupts::enable();
     memory.pages.vm_events().count(VmEvent::PgFault);
     let result = space.lock().handle_fault(addr, kind, &mut backing(memory));
-    drop(current);
-    match result {
-        Ok(_) => Outcome::Handled,
-        Err(error) => {
-            report(error, &fault);
-            Outcome::NotHandled
-        }
+    if let Err(error) = result {
+        report(error, &fault);
     }
+    x86_64::instructions::interrupts::disable();
+    if result.is_ok() { Outcome::Handled } else { Outcome::NotHandled }
 }
 
 /// Linux's line for a process that is about to get SIGSEGV.
@@ -56,7 +62,7 @@ fn report(error: Fault, fault: &PageFault<'_>) {
         Fault::BadAccess { addr, .. } => (addr, "against its protection (SEGV_ACCERR)"),
         Fault::Oom => (fault.address.as_u64(), "out of memory"),
     };
-    let (id, name) = crate::thread::current_id_and_name();
+    let (id, name) = thread::current_id_and_name();
     log::info!(
         "{name}[{id}]: segfault at {addr:x} ip {:016x} sp {:016x} error {:x}: {why}",
         fault.frame.rip,

@@ -14,8 +14,8 @@
 //! ioremap      devices, mapped with a cache mode
 //! chipset      the devices that boot maps
 //! mmio         access to a mapped device's registers
-//! space        address spaces on this machine, and which one is in use
-//! fault        the MMU's page faults -> the current address space
+//! space        address spaces on this machine, and which one a thread uses
+//! fault        the MMU's page faults -> the thread's address space
 //! workload     what boot ends with
 //! dump         the files that the command line asks for
 //! iomem        the resource tree behind /proc/iomem
@@ -187,8 +187,12 @@ pub struct Memory {
     pub direct_map: PageCounts,
     /// The settings that limits are computed from.
     pub sysctl: SpinLock<Sysctl>,
-    /// The address space whose page faults are served.
-    pub current: SpinLock<Option<space::Space>>,
+    /// The root of the kernel's page tables.
+    pub kernel_root: mm::Pfn,
+    /// The address spaces that threads use.
+    pub spaces: SpinLock<space::Spaces>,
+    /// The cache of address spaces (Linux: `mm_struct`).
+    pub spaces_cache: CacheHandle<'static>,
 }
 
 static PAGES: Once<PageAllocator> = Once::new();
@@ -234,6 +238,7 @@ pub fn init(
     let sysctl = limits(pages, &numa, cpus.online, options.huge_pages);
     kernel_map::share_vmalloc_space(&mut kernel_map.tree, pages)?;
     let slub = heap::init(pages, &numa, cpus.online)?;
+    let kernel_root = kernel_map.tree.root_pfn();
     let memory = Memory {
         pages,
         slub,
@@ -251,7 +256,9 @@ pub fn init(
         iomem,
         direct_map: kernel_map.direct,
         sysctl: SpinLock::new(Level::Leaf, sysctl),
-        current: SpinLock::new(Level::CurrentSpace, None),
+        kernel_root,
+        spaces: SpinLock::new(Level::Spaces, space::Spaces::new()),
+        spaces_cache: slub.create(space::SPACE_CACHE)?,
     };
     let memory = MEMORY.call_once(|| memory);
     early_ioremap::report_leaks();

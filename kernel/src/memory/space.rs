@@ -1,25 +1,34 @@
-//! Address spaces on this machine: what they live on, and which one the CPU uses.
+//! Address spaces on this machine: what they live on, and which one a thread uses.
 //!
 //! ```text
-//! Space::new -> enter: CR3 and Memory::current name it -> leave: the kernel's own tables again -> destroy
+//! enter: made, listed, the thread's and in CR3 -> leave: the kernel's own tables again, destroyed
+//!             switch to another thread: its space's root, or the kernel's
 //! ```
 //!
 //! # Invariants
-//! - I1: CR3 names the root of the space in [`Memory::current`], or the kernel's own root when there is none.
+//! - I1: CR3 names the root of the space that the running thread uses, or the kernel's own root when it uses none. A CPU
+//!   that changes roots forgets what it knew of the user half; so only the CPU of a space's thread may know any of it, and
+//!   flushing that CPU's TLB is enough.
+//! - I2: a space is used by one thread, from `enter` to `leave`, and is in the list of all just as long.
+//!
+//! # Locking
+//! A space's own lock sleeps; so page faults may. The list's lock is a spin lock.
 
 use core::alloc::Layout;
 use core::ptr::NonNull;
+use core::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 
-use mm::Gfp;
 use mm::areas::NodeAlloc;
 use mm::aspace::{AddressSpace, Parts};
 use mm::page_alloc::PageAllocator;
 use mm::pgtable::{LocalTlb, OutOfMemory};
 use mm::slub::{CacheFlags, CacheParams};
 use mm::vma::VmaTree;
+use mm::{Gfp, Pfn};
 
 use super::{Error, Memory, kernel_map};
-use crate::cpu::paging;
+use crate::thread;
+use crate::thread::sync::{Mutex, MutexGuard};
 
 /// Nodes of area trees, from their slab cache.
 #[derive(Clone, Copy, Debug)]
@@ -60,36 +69,123 @@ pub fn backing(memory: &'static Memory) -> Backing {
     Parts { pages: memory.pages, nodes: AreaCache { memory }, tlb: LocalTlb }
 }
 
-/// Makes an empty address space and uses it from now on; what was in use before must have been left.
+/// An address space that a thread uses (Linux: `mm_struct`).
+#[derive(Debug)]
+pub struct UserSpace {
+    /// Sleeping: who holds it may wait for memory (Linux: `mmap_lock`).
+    mm: Mutex<Space>,
+    root: Pfn,
+    /// Neighbours in the list of all. Under its lock.
+    next: AtomicPtr<UserSpace>,
+    previous: AtomicPtr<UserSpace>,
+}
+
+/// The cache of address spaces (Linux: `mm_struct`).
+pub(super) const SPACE_CACHE: CacheParams<'static> = CacheParams {
+    name: "mm_struct",
+    object_size: size_of::<UserSpace>(),
+    align: 64,
+    flags: CacheFlags::empty(),
+};
+
+impl UserSpace {
+    /// Waits for the right to look at it and change it. Sleeps.
+    #[track_caller]
+    pub fn lock(&self) -> MutexGuard<'_, Space> {
+        self.mm.lock()
+    }
+
+    /// The root's frame, for CR3.
+    pub fn root(&self) -> Pfn {
+        self.root
+    }
+}
+
+/// All address spaces (Linux: `init_mm.mmlist`). The debugger finds the one in use here.
+#[derive(Debug)]
+pub struct Spaces(*const UserSpace);
+
+// SAFETY: the list is changed under its lock only, and what is in it is alive (I2).
+unsafe impl Send for Spaces {}
+
+impl Spaces {
+    pub(super) const fn new() -> Self {
+        Self(core::ptr::null())
+    }
+
+    fn insert(&mut self, space: &UserSpace) {
+        let at = core::ptr::from_ref(space).cast_mut();
+        space.next.store(self.0.cast_mut(), Relaxed);
+        // SAFETY: I2.
+        if let Some(first) = unsafe { self.0.as_ref() } {
+            first.previous.store(at, Relaxed);
+        }
+        self.0 = at;
+    }
+
+    fn remove(&mut self, space: &UserSpace) {
+        let (next, previous) = (space.next.load(Relaxed), space.previous.load(Relaxed));
+        // SAFETY: I2.
+        unsafe {
+            match previous.as_ref() {
+                Some(previous) => previous.next.store(next, Relaxed),
+                None => self.0 = next,
+            }
+            if let Some(next) = next.as_ref() {
+                next.previous.store(previous, Relaxed);
+            }
+        }
+    }
+}
+
+/// Makes an empty address space, which this thread uses from now on; it must have left the one before. Sleeps.
 ///
 /// # Errors
 /// No memory.
 pub fn enter(memory: &'static Memory) -> Result<(), Error> {
-    let space = Space::new(&memory.kernel_map.lock(), &memory.zero_page, &mut backing(memory))?;
+    assert!(thread::space().is_none(), "an address space is entered while another is in use");
+    let at = memory.spaces_cache.alloc(Gfp::KERNEL)?.cast::<UserSpace>();
+    let made = Space::new(&memory.kernel_map.lock(), &memory.zero_page, &mut backing(memory));
+    let space = match made {
+        Ok(space) => space,
+        Err(error) => {
+            // SAFETY: just taken from there.
+            unsafe { memory.spaces_cache.free(at.cast()) };
+            return Err(error.into());
+        }
+    };
     let root = space.root_pfn();
-    let before = memory.current.lock().replace(space);
-    assert!(before.is_none(), "an address space is entered while another is in use");
-    // SAFETY: its kernel half is the kernel's.
-    unsafe { paging::set_root(root) };
+    let null = || AtomicPtr::new(core::ptr::null_mut());
+    // SAFETY: an object of the cache, ours; given back by `leave`, when nobody refers to it any more.
+    let space: &'static UserSpace = unsafe {
+        at.write(UserSpace { mm: Mutex::new(space), root, next: null(), previous: null() });
+        at.as_ref()
+    };
+    memory.spaces.lock().insert(space);
+    // SAFETY: its kernel half is the kernel's, and it is alive until `leave`.
+    unsafe { thread::use_space(memory, Some(space)) };
     Ok(())
 }
 
-/// Runs `f` on the address space in use.
+/// Runs `f` on the address space that this thread uses.
 ///
 /// # Panics
-/// When none is.
-pub fn with<R>(memory: &'static Memory, f: impl FnOnce(&Space) -> R) -> R {
-    f(memory.current.lock().as_ref().expect("an address space is in use"))
+/// When there is none.
+pub fn with<R>(_memory: &'static Memory, f: impl FnOnce(&UserSpace) -> R) -> R {
+    f(thread::space().expect("an address space is in use"))
 }
 
-/// Goes back to the kernel's own page tables and destroys the address space that was in use.
+/// Goes back to the kernel's own page tables and destroys the address space that this thread used, if it did.
 pub fn leave(memory: &'static Memory) {
-    let root = memory.kernel_map.lock().root_pfn();
+    let Some(space) = thread::space() else { return };
     // SAFETY: the kernel's own tables; nothing of the user half is used by the kernel.
-    unsafe { paging::set_root(root) };
-    if let Some(space) = memory.current.lock().take() {
-        // SAFETY: no CPU uses it any more: there is only this one.
-        unsafe { space.destroy(&mut backing(memory)) };
+    unsafe { thread::use_space(memory, None) };
+    memory.spaces.lock().remove(space);
+    let at = NonNull::from(space).cast::<UserSpace>();
+    // SAFETY: I2: only this thread has used it, so no CPU does (I1), and nobody refers to it.
+    unsafe {
+        at.read().mm.into_inner().destroy(&mut backing(memory));
+        memory.spaces_cache.free(at.cast());
     }
 }
 

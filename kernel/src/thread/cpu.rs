@@ -14,7 +14,7 @@
 use alloc::vec::Vec;
 use core::ops::Range;
 use core::ptr::{self, NonNull};
-use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use mm::slub::{CacheFlags, CacheHandle, CacheParams};
 use mm::sync::{Level, SpinLock};
@@ -22,7 +22,8 @@ use mm::{CpuId, Gfp, NodeId};
 use spin::Once;
 
 use super::spawn::{self, Error};
-use super::{Role, Thread};
+use super::timer::{self, Tick, Wheel};
+use super::{Role, Thread, atomic};
 use crate::cpu::percpu::this_cpu;
 use crate::memory::Memory;
 
@@ -97,6 +98,10 @@ pub(super) struct Cpu {
     need_resched: AtomicBool,
     /// The idle thread; null until the CPU has joined.
     idle: AtomicPtr<Thread>,
+    /// Who sleeps for a time that began here.
+    pub(super) wheel: SpinLock<Wheel>,
+    /// What the timer does ([`Tick`]). Only the CPU itself, with interrupts off.
+    tick: AtomicU64,
 }
 
 /// What the scheduler stands on.
@@ -139,8 +144,8 @@ impl Affinity {
     }
 }
 
-/// Makes the scheduler run: on the boot CPU, with an idle thread of its own; what runs now goes on as a thread like others.
-/// Before that threads cannot be made, and sleeping locks must be free.
+/// Makes the scheduler run: on the boot CPU, with an idle thread of its own; what runs now goes on as a thread like others,
+/// the timer ticks, interrupts are on. Before that threads cannot be made, and sleeping locks must be free.
 ///
 /// # Errors
 /// No memory.
@@ -154,7 +159,11 @@ pub fn start(memory: &'static Memory) -> Result<(), Error> {
     let boot = &scheduler.cpus[0];
     let idle = spawn::boot_idle(scheduler)?;
     boot.idle.store(idle.as_ptr(), Ordering::Release);
-    spawn::start_reaper()
+    spawn::start_reaper()?;
+    timer::resume_tick(boot);
+    x86_64::instructions::interrupts::enable();
+    atomic::sleeping_has_started();
+    Ok(())
 }
 
 /// Makes what runs now the idle thread of its CPU, which takes threads from then on. With interrupts off, on a CPU that has
@@ -250,6 +259,9 @@ impl Cpu {
             idling: AtomicBool::new(false),
             need_resched: AtomicBool::new(false),
             idle: AtomicPtr::new(ptr::null_mut()),
+            wheel: SpinLock::new(Level::WaitQueue, Wheel::new()),
+            // Not known.
+            tick: AtomicU64::new(u64::MAX),
         }
     }
 
@@ -257,6 +269,18 @@ impl Cpu {
     #[inline]
     pub(super) fn this() -> Option<&'static Self> {
         Scheduler::get().map(|s| &s.cpus[mm::arch::cpu_id().index()])
+    }
+
+    /// What the timer does, as a word.
+    pub(super) fn tick(&self) -> u64 {
+        self.tick.load(Ordering::Relaxed)
+    }
+
+    /// Notes what the timer is going to do; returns whether it does something else now.
+    pub(super) fn set_tick(&self, tick: Tick) -> bool {
+        let before = self.tick.load(Ordering::Relaxed);
+        self.tick.store(tick.to_word(), Ordering::Relaxed);
+        before != tick.to_word()
     }
 
     fn is_online(&self) -> bool {

@@ -9,7 +9,7 @@ use core::arch::asm;
 use mm::arch::IrqGuard;
 
 use super::cpu::Cpu;
-use super::sched;
+use super::{sched, timer};
 
 /// Runs other threads for good (Linux: `do_idle`). On a CPU whose idle thread this is.
 pub fn idle() -> ! {
@@ -30,9 +30,11 @@ fn reschedule() -> bool {
 
 /// Waits for an interrupt, unless there is something to do already. With interrupts off; they are on afterwards.
 fn halt() {
-    if Cpu::this().is_some_and(Cpu::needs_resched) {
+    let Some(cpu) = Cpu::this() else { return };
+    if cpu.needs_resched() {
         return;
     }
+    timer::pause_tick(cpu);
     // SAFETY: ring 0, and nothing is held: I1.
     unsafe { asm!("sti", "hlt", options(nostack)) };
 }

@@ -36,11 +36,14 @@
 //! AC (user pages accessible) never crosses a switch: a thread leaves the CPU by a call, outside of `uaccess`, or in a
 //! handler, which has cleared it; the interrupted code gets it back by `iretq`.
 
+mod atomic;
 mod cpu;
 mod idle;
 pub mod preempt;
 mod sched;
 mod spawn;
+pub mod sync;
+mod timer;
 pub mod wait;
 
 use core::arch::asm;
@@ -50,13 +53,18 @@ use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, Ordering};
 
 use mm::sync::{Level, SpinLock};
 
+use crate::cpu::paging;
 use crate::cpu::percpu::{PerCpuArea, this_cpu};
 use crate::debug::stacks;
+use crate::memory::Memory;
+use crate::memory::space::UserSpace;
 
+pub use atomic::{might_sleep, nr_found as nr_bad_sleeps};
 pub use cpu::{Affinity, init_this_cpu, is_online, nr_online, start};
 pub use idle::idle;
 pub use sched::{irq_exit, tick, yield_now};
 pub use spawn::{Error, JoinHandle, reaper_is_busy, spawn, spawn_on, spawn_with};
+pub use timer::{nr_sleepers, sleep};
 
 use spawn::{Exit, Owned};
 
@@ -108,6 +116,8 @@ pub struct Thread {
     affinity: Affinity,
     exit: SpinLock<Exit>,
     owned: Option<Owned>,
+    /// The address space it uses; null for the kernel's own. Changed by the thread itself.
+    space: AtomicPtr<UserSpace>,
 }
 
 const _: () = assert!(core::mem::offset_of!(Thread, name) == 16, "mm::arch::process_name reads it there");
@@ -134,6 +144,7 @@ impl Thread {
             affinity,
             exit: SpinLock::new(Level::WaitQueue, Exit::new()),
             owned: None,
+            space: AtomicPtr::new(core::ptr::null_mut()),
         }
     }
 
@@ -197,4 +208,23 @@ pub fn current_stack() -> Option<Range<u64>> {
 /// Number and name of the thread that runs this.
 pub fn current_id_and_name() -> (u32, &'static str) {
     current().map_or((0, "early boot"), |thread| (thread.id, thread.name))
+}
+
+/// The address space that this thread uses, if any.
+pub fn space() -> Option<&'static UserSpace> {
+    // SAFETY: it is alive as long as a thread uses it (I2 of `memory::space`).
+    unsafe { current()?.space.load(Ordering::Relaxed).as_ref() }
+}
+
+/// This thread uses another address space from now on, or the kernel's own tables.
+///
+/// # Safety
+/// `space` is alive until the thread uses another, and nobody else uses it.
+pub(crate) unsafe fn use_space(memory: &Memory, space: Option<&'static UserSpace>) {
+    let this = current().expect("who uses memory is a thread");
+    let _irq = mm::arch::IrqGuard::new();
+    let pointer = space.map_or(core::ptr::null_mut(), |space| core::ptr::from_ref(space).cast_mut());
+    this.space.store(pointer, Ordering::Relaxed);
+    // SAFETY: the kernel's half is the same in all; the user half is the caller's promise.
+    unsafe { paging::set_root(space.map_or(memory.kernel_root, UserSpace::root)) };
 }

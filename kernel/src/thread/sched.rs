@@ -13,8 +13,10 @@ use mm::CpuId;
 use mm::arch::IrqGuard;
 
 use super::cpu::{Cpu, Scheduler};
-use super::{State, Thread, current, preempt, spawn};
+use super::{State, Thread, current, preempt, spawn, timer};
+use crate::cpu::paging;
 use crate::cpu::percpu::this_cpu;
+use crate::memory::space::UserSpace;
 
 /// Ticks of a turn when others wait: 4 to 8 ms. Between Linux's minimum for a fair share (3 ms) and its turns of
 /// `SCHED_RR` (100 ms).
@@ -84,7 +86,12 @@ pub fn yield_now() {
 /// A tick of the timer, on the CPU that runs this, with interrupts off: turns end (Linux: `scheduler_tick`).
 pub fn tick() {
     let (Some(scheduler), Some(cpu), Some(this)) = (Scheduler::get(), Cpu::this(), current()) else { return };
-    if this.is_idle() || cpu.nr_ready() == 0 {
+    timer::run(cpu);
+    if this.is_idle() {
+        // What was set to interrupt once has done so: look again what for.
+        return timer::forget_tick(cpu);
+    }
+    if cpu.nr_ready() == 0 {
         return;
     }
     let left = this.slice.load(Ordering::Relaxed).saturating_sub(1);
@@ -138,14 +145,28 @@ pub(super) fn reschedule() -> bool {
     if core::ptr::eq(next, this) {
         unreachable!("a thread that runs is in no queue");
     }
+    if this.is_idle() {
+        timer::resume_tick(cpu);
+    }
     next.set(State::Running);
     next.cpu.store(cpu.id.0, Ordering::Relaxed);
     next.slice.store(SLICE_TICKS, Ordering::Relaxed);
     this_cpu().current.store(core::ptr::from_ref(next).cast_mut(), Ordering::Relaxed);
+    switch_space(this, next);
     // SAFETY: `next` is off its CPU with its registers saved; interrupts are off.
     let previous = unsafe { switch(this, next) };
     finish_switch(previous);
     true
+}
+
+/// Loads the page tables of the next thread, if they are others (Linux: `switch_mm_irqs_off`).
+fn switch_space(from: &Thread, to: &Thread) {
+    let (from, to) = (from.space.load(Ordering::Relaxed), to.space.load(Ordering::Relaxed));
+    let Some(memory) = crate::memory::memory().filter(|_| from != to) else { return };
+    // SAFETY: alive as long as the thread uses it (I2 of `memory::space`).
+    let root = unsafe { to.as_ref() }.map_or(memory.kernel_root, UserSpace::root);
+    // SAFETY: the kernel's half is the same in all tables, and `to` is the thread's own.
+    unsafe { paging::set_root(root) };
 }
 
 /// On the new thread's stack: what becomes of the one that ran before.

@@ -24,7 +24,7 @@ use mm::{CpuId, NodeId};
 
 use super::cpu::{Affinity, Cpu, Scheduler};
 use super::wait::{WaitList, WaitQueue, Waiter, block};
-use super::{NEXT_ID, Role, State, Thread, sched};
+use super::{NEXT_ID, Role, State, Thread, might_sleep, sched};
 use crate::memory::stack::{STACK_BYTES, Stack};
 
 /// What must be left of a stack below the thread's function: a panic with its backtrace has to fit.
@@ -217,6 +217,9 @@ unsafe extern "C" fn run<F: FnOnce() -> T, T>(packet: *mut u8) -> ! {
     let result = Packet { result: ManuallyDrop::new(function()) };
     // SAFETY: the place is the thread's until it is dead.
     unsafe { packet.write(result) };
+    if let Some(memory) = crate::memory::memory() {
+        crate::memory::space::leave(memory);
+    }
     exit()
 }
 
@@ -253,7 +256,9 @@ pub(super) fn finish_exit(thread: &Thread) {
 
 impl<T> JoinHandle<T> {
     /// Waits until the thread has ended, and returns what its function did. Sleeps.
+    #[track_caller]
     pub fn join(self) -> T {
+        might_sleep();
         let this = ManuallyDrop::new(self);
         // SAFETY: alive: only who has the handle frees it.
         let thread = unsafe { this.thread.as_ref() };

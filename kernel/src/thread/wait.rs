@@ -17,10 +17,12 @@
 use core::cell::Cell;
 use core::marker::PhantomPinned;
 use core::ptr;
+use core::time::Duration;
 
 use mm::sync::{Level, SpinGuard, SpinLock};
 
-use super::{Thread, current, sched};
+use super::timer::{self, Deadline};
+use super::{Thread, current, might_sleep, sched};
 
 /// How many are to be woken by one event.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -131,6 +133,23 @@ impl WaitList {
         }
     }
 
+    /// The kind of the one that has waited longest.
+    pub(super) fn first_kind(&self) -> Option<Kind> {
+        // SAFETY: I1: alive while linked.
+        unsafe { self.first.as_ref() }.map(|waiter| waiter.kind)
+    }
+
+    /// The thread that has waited longest, to be compared, not followed; null when nobody waits.
+    pub(super) fn first_thread(&self) -> *const Thread {
+        // SAFETY: I1: alive while linked.
+        unsafe { self.first.as_ref() }.map_or(ptr::null(), |waiter| waiter.thread)
+    }
+
+    /// Whether more than one waits.
+    pub(super) fn has_second(&self) -> bool {
+        !ptr::eq(self.first, self.last)
+    }
+
     /// Takes the oldest out and wakes it; returns its kind.
     pub(super) fn wake_first(&mut self) -> Option<Kind> {
         // SAFETY: I1: alive while linked, and it waits for the lock before it goes (I2).
@@ -152,14 +171,24 @@ impl WaitList {
 /// Parks until `waiter`, which was pushed under `guard`'s lock, has been woken by its list. Comes back with the lock.
 pub(super) fn block<'a, S>(
     lock: &'a SpinLock<S>,
-    mut guard: SpinGuard<'a, S>,
+    guard: SpinGuard<'a, S>,
     waiter: &Waiter,
 ) -> SpinGuard<'a, S> {
-    while waiter.is_queued() {
+    block_until(lock, guard, waiter, None)
+}
+
+/// As [`block`], or until `deadline`: then the waiter is still queued, and the caller takes it out.
+pub(super) fn block_until<'a, S>(
+    lock: &'a SpinLock<S>,
+    mut guard: SpinGuard<'a, S>,
+    waiter: &Waiter,
+    deadline: Option<Deadline>,
+) -> SpinGuard<'a, S> {
+    while waiter.is_queued() && !deadline.is_some_and(Deadline::is_over) {
         // Under the lock: whoever takes the waiter out finds its thread Parking.
         sched::prepare();
         drop(guard);
-        sched::park();
+        timer::park_until(deadline);
         guard = lock.lock();
     }
     guard
@@ -185,39 +214,65 @@ impl WaitQueue {
 
     /// Waits until `condition` is true; each wake-up lets it look again. `condition` must not sleep. Sleeps (Linux:
     /// `wait_event`).
+    #[track_caller]
     pub fn wait_until(&self, condition: impl FnMut() -> bool) {
-        self.wait(Kind::Shared, condition);
+        might_sleep();
+        self.wait(Kind::Shared, None, condition);
     }
 
     /// As [`wait_until`](Self::wait_until), as one of many of whom an event needs one: [`wake_one`](Self::wake_one) wakes the
     /// one that has waited longest (Linux: `wait_event_exclusive`). `condition` takes what it finds.
+    #[track_caller]
     pub fn wait_until_exclusive(&self, condition: impl FnMut() -> bool) {
-        self.wait(Kind::Exclusive, condition);
+        might_sleep();
+        self.wait(Kind::Exclusive, None, condition);
     }
 
-    fn wait(&self, kind: Kind, mut condition: impl FnMut() -> bool) {
+    /// As [`wait_until`](Self::wait_until), but not longer than so; returns whether `condition` was true at the end (Linux:
+    /// `wait_event_timeout`).
+    #[track_caller]
+    pub fn wait_timeout(&self, timeout: Duration, condition: impl FnMut() -> bool) -> bool {
+        might_sleep();
+        self.wait(Kind::Shared, Some(Deadline::after(timeout)), condition)
+    }
+
+    /// As [`wait_until_exclusive`](Self::wait_until_exclusive), but not longer than so; returns whether `condition` was true
+    /// at the end.
+    #[track_caller]
+    pub fn wait_timeout_exclusive(&self, timeout: Duration, condition: impl FnMut() -> bool) -> bool {
+        might_sleep();
+        self.wait(Kind::Exclusive, Some(Deadline::after(timeout)), condition)
+    }
+
+    fn wait(&self, kind: Kind, deadline: Option<Deadline>, mut condition: impl FnMut() -> bool) -> bool {
         if condition() {
-            return;
+            return true;
         }
         let waiter = Waiter::of_kind(kind);
-        loop {
-            {
-                let mut list = self.list.lock();
-                match kind {
-                    _ if waiter.is_queued() => {}
-                    // Before those of whom one is enough, so that each event reaches it.
-                    Kind::Shared => list.push_front(&waiter),
-                    Kind::Exclusive => list.push(&waiter),
-                }
-                sched::prepare();
+        let mut done = false;
+        while !done && !deadline.is_some_and(Deadline::is_over) {
+            self.enqueue(&waiter);
+            done = condition();
+            if !done {
+                timer::park_until(deadline);
             }
-            if condition() {
-                break;
-            }
-            sched::park();
         }
         sched::cancel();
         self.list.lock().remove(&waiter);
+        // Time is up: a wake-up that came before the removal was for this one, so it has to look once more.
+        done || condition()
+    }
+
+    /// Puts it into the list, if it is not, and prepares to park.
+    fn enqueue(&self, waiter: &Waiter) {
+        let mut list = self.list.lock();
+        match waiter.kind {
+            _ if waiter.is_queued() => {}
+            // Before those of whom one is enough, so that each event reaches it.
+            Kind::Shared => list.push_front(waiter),
+            Kind::Exclusive => list.push(waiter),
+        }
+        sched::prepare();
     }
 
     /// Wakes all shared waiters and one exclusive one, who has waited longest (Linux: `wake_up`). Any context.

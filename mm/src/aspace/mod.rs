@@ -1,7 +1,7 @@
 //! Address spaces: the areas of a process and the page tables that serve them.
 //!
 //! ```text
-//! AddressSpace { lock -> Mm }
+//! AddressSpace { Mm }
 //!   Mm: VmaTree      what may be there       mmap, munmap, mprotect change it
 //!       PageTable    what is there           page faults fill it; its kernel half is the kernel's
 //!       counts       nr_anon_pages, nr_tables, total_pages
@@ -16,8 +16,9 @@
 //! - I4: areas that touch have different flags.
 //!
 //! # Locking
-//! The lock (`Level::AddressSpace`) protects exactly the [`Mm`]; `&mut Mm` is the proof of holding it. Page tables of the
-//! user half have no lock of their own as long as that is so.
+//! None here: who shares an address space puts a lock around it that may be held while memory is waited for (Linux:
+//! `mmap_lock`); `&mut Mm` is the proof of holding it. Page tables of the user half have no lock of their own as long as
+//! that is so.
 //!
 //! | | fault | mmap, munmap, mprotect |
 //! |---|---|---|
@@ -41,13 +42,14 @@ pub use backing::{Backing, FrameSource, Parts};
 pub use mmap::Placement;
 pub(crate) use mprotect::with_rights;
 
+use core::ops::{Deref, DerefMut};
+
 use crate::addr::VirtAddr;
 use crate::arch::layout::USER_END;
 use crate::gfp::Gfp;
 use crate::page_alloc::PageBlock;
 use crate::pfn::Pfn;
 use crate::pgtable::{OutOfMemory, PageTable, VirtRange};
-use crate::sync::{Level, SpinGuard, SpinLock};
 use crate::vma::{VmFlags, Vma, VmaTree};
 
 /// Why an operation on an address space failed.
@@ -143,7 +145,7 @@ pub struct FaultCounts {
     pub oom: u64,
 }
 
-/// What the address space's lock protects (Linux: `struct mm_struct`). Reached by [`AddressSpace::lock`].
+/// What an address space consists of (Linux: `struct mm_struct`). Reached through an [`AddressSpace`].
 #[derive(Debug)]
 pub struct Mm<B> {
     pub(crate) areas: VmaTree<B>,
@@ -214,8 +216,7 @@ impl<B: Backing> Mm<B> {
 #[must_use = "everything is lost when this is dropped: call `destroy`"]
 #[derive(Debug)]
 pub struct AddressSpace<B> {
-    mm: SpinLock<Mm<B>>,
-    root_pfn: Pfn,
+    mm: Mm<B>,
 }
 
 impl<B: Backing> AddressSpace<B> {
@@ -225,7 +226,6 @@ impl<B: Backing> AddressSpace<B> {
     /// When there is no frame for the root.
     pub fn new(kernel: &PageTable, zero_page: &ZeroPage, backing: &mut B) -> Result<Self, OutOfMemory> {
         let tables = PageTable::with_kernel_half_of(kernel, backing)?;
-        let root_pfn = tables.root_pfn();
         let mm = Mm {
             areas: VmaTree::new(),
             tables,
@@ -236,17 +236,12 @@ impl<B: Backing> AddressSpace<B> {
             max_map_count: MAX_MAP_COUNT,
             faults: FaultCounts::default(),
         };
-        Ok(Self { mm: SpinLock::new(Level::AddressSpace, mm), root_pfn })
+        Ok(Self { mm })
     }
 
     /// The root's frame, for CR3.
     pub fn root_pfn(&self) -> Pfn {
-        self.root_pfn
-    }
-
-    /// Takes the lock. Interrupts are off while it is held.
-    pub fn lock(&self) -> SpinGuard<'_, Mm<B>> {
-        self.mm.lock()
+        self.mm.tables.root_pfn()
     }
 
     /// Unmaps everything and gives every frame back (Linux: `exit_mmap`, `mmdrop`).
@@ -255,11 +250,23 @@ impl<B: Backing> AddressSpace<B> {
     /// No CPU uses the root any more.
     #[allow(unsafe_code, reason = "gives up the root that CR3 may name")]
     pub unsafe fn destroy(mut self, backing: &mut B) {
-        let mm = self.mm.get_mut();
-        mm.unmap_all(backing);
-        mm.validate();
-        let AddressSpace { mm, .. } = self;
+        self.mm.unmap_all(backing);
+        self.mm.validate();
+        let AddressSpace { mm } = self;
         // SAFETY: the caller's promise; the tables came from the backing.
-        unsafe { mm.into_inner().tables.free_root(backing) };
+        unsafe { mm.tables.free_root(backing) };
+    }
+}
+
+impl<B> Deref for AddressSpace<B> {
+    type Target = Mm<B>;
+    fn deref(&self) -> &Mm<B> {
+        &self.mm
+    }
+}
+
+impl<B> DerefMut for AddressSpace<B> {
+    fn deref_mut(&mut self) -> &mut Mm<B> {
+        &mut self.mm
     }
 }

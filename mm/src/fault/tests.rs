@@ -21,7 +21,6 @@ use crate::page::{Page, PagePtr, PageType};
 use crate::page_alloc::PageBlock;
 use crate::pfn::Pfn;
 use crate::pgtable::{PageTable, TableSource, Tlb};
-use crate::sync::SpinGuard;
 
 const NR_FRAMES: u64 = 8192;
 
@@ -166,32 +165,32 @@ impl World {
         Self { sim, kernel, zero, space, _machine: ram }
     }
 
-    /// The locked address space and what it lives on.
-    fn mm(&mut self) -> (SpinGuard<'_, Mm<Sim>>, &mut Sim) {
-        (self.space.lock(), &mut self.sim)
+    /// The address space and what it lives on.
+    fn mm(&mut self) -> (&mut Mm<Sim>, &mut Sim) {
+        (&mut self.space, &mut self.sim)
     }
 
     fn mmap(&mut self, at: Placement, nr_pages: u64, access: VmFlags) -> u64 {
-        let (mut mm, sim) = self.mm();
+        let (mm, sim) = self.mm();
         let start = mm.mmap(nr_pages << 12, access, at, sim).unwrap().as_u64();
         mm.validate();
         start
     }
 
     fn munmap(&mut self, start: u64, nr_pages: u64) {
-        let (mut mm, sim) = self.mm();
+        let (mm, sim) = self.mm();
         mm.munmap(start, nr_pages << 12, sim).unwrap();
         mm.validate();
     }
 
     fn mprotect(&mut self, start: u64, nr_pages: u64, access: VmFlags) {
-        let (mut mm, sim) = self.mm();
+        let (mm, sim) = self.mm();
         mm.mprotect(start, nr_pages << 12, access, sim).unwrap();
         mm.validate();
     }
 
     fn touch(&mut self, addr: u64, access: FaultAccess) -> Result<Served, Fault> {
-        let (mut mm, sim) = self.mm();
+        let (mm, sim) = self.mm();
         let served = mm.handle_fault(addr, user(access), sim);
         mm.validate();
         served
@@ -200,7 +199,7 @@ impl World {
     /// Does what a process's access does: faults until the MMU allows it. The byte's place in the simulated RAM.
     fn access(&mut self, addr: u64, access: FaultAccess) -> Result<*mut u8, Fault> {
         for _ in 0..2 {
-            let found = self.space.lock().translate(VirtAddr::new(addr));
+            let found = self.space.translate(VirtAddr::new(addr));
             let allowed = found.filter(|t| match access {
                 FaultAccess::Read => true,
                 FaultAccess::Write => t.flags.contains(EntryFlags::WRITABLE),

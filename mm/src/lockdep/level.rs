@@ -19,10 +19,8 @@ macro_rules! levels {
 levels! {
     /// Where a lock stands in the global order: a CPU that holds one may take only those after it.
     Level {
-        /// Which address space a CPU uses.
-        CurrentSpace,
-        /// An address space's VMAs (Linux: `mmap_lock`).
-        AddressSpace,
+        /// Which address spaces there are (Linux: `mmlist_lock`).
+        Spaces,
         /// Page-table pages of an address space (Linux: `page_table_lock`).
         PageTable,
         /// The kernel's own page tables and the ranges mapped by them.

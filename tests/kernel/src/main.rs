@@ -3,7 +3,7 @@
 //! ```text
 //! map -> nodes -> buddy -> slabs -> tables -> faults      the layers, in the order of boot
 //! counters                                                what the layers count
-//! smoke, apic, threads, printing, ioremap                 the machine
+//! smoke, apic, threads, sleeping, printing, ioremap       the machine
 //! planted                                                 failures on purpose
 //! ```
 #![no_std]
@@ -19,6 +19,7 @@ mod nodes;
 mod planted;
 mod printing;
 mod slabs;
+mod sleeping;
 mod smoke;
 mod support;
 mod tables;

@@ -11,14 +11,14 @@ fn a_read_sees_the_zero_page_and_a_write_gets_a_frame() {
     let mut w = World::new();
     w.mmap(Placement::Fixed(AT), 4, RW);
     assert_eq!(w.touch(AT + 5, Read), Ok(Served::ZeroPage));
-    let zero = w.space.lock().translate(VirtAddr::new(AT)).unwrap();
+    let zero = w.space.translate(VirtAddr::new(AT)).unwrap();
     assert_eq!(zero.phys, w.zero.pfn().phys());
     assert!(!zero.flags.contains(EntryFlags::WRITABLE));
-    assert_eq!(w.space.lock().nr_anon_pages(), 0);
+    assert_eq!(w.space.nr_anon_pages(), 0);
     assert_eq!(w.touch(AT + 0x1005, Write), Ok(Served::NewPage));
     assert_eq!(w.read(AT + 0x1005), Ok(0));
-    assert_eq!(w.space.lock().nr_anon_pages(), 1);
-    assert_eq!(w.space.lock().nr_tables(), 3);
+    assert_eq!(w.space.nr_anon_pages(), 1);
+    assert_eq!(w.space.nr_tables(), 3);
     assert_eq!(w.sim.flushes, [], "nothing was cached");
     w.end();
 }
@@ -60,13 +60,12 @@ fn accesses_outside_of_areas_and_against_their_protection_are_refused() {
     ] {
         assert_eq!(w.touch(addr, access), wanted, "{addr:#x} {access:?}");
     }
-    let counts = w.space.lock().faults();
+    let counts = w.space.faults();
     assert_eq!((counts.all, counts.refused, counts.zero_page), (10, 8, 2));
     let kernel = FaultKind { access: Exec, mode: Mode::Kernel };
-    let (mut mm, sim) = w.mm();
+    let (mm, sim) = w.mm();
     let refused = mm.handle_fault(AT + 0x2000, kernel, sim);
     assert_eq!(refused, Err(Fault::BadAccess { addr: AT + 0x2000, kind: kernel }), "never for the kernel");
-    drop(mm);
     w.end();
 }
 
@@ -85,7 +84,7 @@ fn a_write_to_a_page_that_others_map_copies_it() {
     let mut w = World::new();
     w.mmap(Placement::Fixed(AT), 1, RW);
     w.write(AT, 42).unwrap();
-    let shared = w.space.lock().translate(VirtAddr::new(AT)).unwrap().phys;
+    let shared = w.space.translate(VirtAddr::new(AT)).unwrap().phys;
     // SAFETY: a frame that is mapped.
     let page = unsafe { PagePtr::new(w.sim.machine, Pfn::containing(shared)) };
     page.get();
@@ -109,15 +108,15 @@ fn pages_keep_their_contents_through_protections() {
     w.write(AT + 0x1000, 9).unwrap();
     assert_eq!(w.read(AT), Ok(0));
     w.mprotect(AT, 3, VmFlags::empty());
-    assert_eq!(w.space.lock().translate(VirtAddr::new(AT + 0x1000)), None);
+    assert_eq!(w.space.translate(VirtAddr::new(AT + 0x1000)), None);
     assert!(matches!(w.read(AT + 0x1000), Err(Fault::BadAccess { .. })));
     w.mprotect(AT, 2, RW);
-    let before = w.space.lock().faults().all;
+    let before = w.space.faults().all;
     assert_eq!(w.read(AT + 0x1000), Ok(9));
     w.write(AT + 0x1000, 10).unwrap();
-    assert_eq!(w.space.lock().faults().all, before, "writable at once");
+    assert_eq!(w.space.faults().all, before, "writable at once");
     assert_eq!(w.touch(AT, Write), Ok(Served::ZeroPageCopied), "but not the zero page");
-    assert_eq!(w.space.lock().areas().nr_areas(), 2);
+    assert_eq!(w.space.areas().nr_areas(), 2);
     w.end();
 }
 
@@ -136,7 +135,6 @@ fn frames_and_tables_are_freed_after_the_flush() {
     assert!(flushed >= 200);
     let (mm, _) = w.mm();
     assert_eq!((mm.nr_anon_pages(), mm.nr_tables()), (0, 0));
-    drop(mm);
     w.end();
 }
 
@@ -148,11 +146,11 @@ fn tables_stay_while_a_neighbour_needs_them() {
         w.write(AT + page * 4096, page as u8).unwrap();
     }
     w.munmap(AT + 0x1000, 1);
-    assert_eq!(w.space.lock().nr_tables(), 3);
+    assert_eq!(w.space.nr_tables(), 3);
     assert_eq!((w.read(AT), w.read(AT + 0x2000)), (Ok(0), Ok(2)));
     assert!(matches!(w.read(AT + 0x1000), Err(Fault::BadArea { .. })));
     w.munmap(AT, 3);
-    assert_eq!(w.space.lock().nr_tables(), 0);
+    assert_eq!(w.space.nr_tables(), 0);
     w.end();
 }
 
@@ -161,15 +159,15 @@ fn areas_merge_and_split() {
     let mut w = World::new();
     w.mmap(Placement::Fixed(AT), 10, RW);
     w.mmap(Placement::Fixed(AT + 0xb000), 10, RW);
-    assert_eq!(w.space.lock().areas().nr_areas(), 2);
+    assert_eq!(w.space.areas().nr_areas(), 2);
     w.mmap(Placement::Fixed(AT + 0xa000), 1, RW);
-    assert_eq!(w.space.lock().areas().nr_areas(), 1, "the hole is filled");
+    assert_eq!(w.space.areas().nr_areas(), 1, "the hole is filled");
     w.mprotect(AT + 0x5000, 5, VmFlags::READ);
-    assert_eq!(w.space.lock().areas().nr_areas(), 3);
+    assert_eq!(w.space.areas().nr_areas(), 3);
     w.mprotect(AT + 0xa000, 1, VmFlags::READ);
-    assert_eq!(w.space.lock().areas().nr_areas(), 3, "the neighbour grows");
+    assert_eq!(w.space.areas().nr_areas(), 3, "the neighbour grows");
     w.mprotect(AT + 0x4000, 8, RW);
-    assert_eq!(w.space.lock().areas().nr_areas(), 1);
+    assert_eq!(w.space.areas().nr_areas(), 1);
     w.end();
 }
 
@@ -192,7 +190,7 @@ fn room_is_found_downwards_and_hints_are_followed() {
 fn bad_arguments_get_linux_errors() {
     let mut w = World::new();
     w.mmap(Placement::Fixed(AT), 2, RW);
-    let (mut mm, sim) = w.mm();
+    let (mm, sim) = w.mm();
     use Placement::*;
     let top = 0x7fff_ffff_f000;
     for (len, access, placement, error) in [
@@ -218,7 +216,6 @@ fn bad_arguments_get_linux_errors() {
     mm.set_max_map_count(1);
     assert_eq!(mm.mprotect(AT, 4096, RW, sim), Err(MmError::NoMemory), "one area too many");
     assert_eq!(mm.mprotect(AT, 2 << 12, RW, sim), Ok(()));
-    drop(mm);
     w.end();
 }
 
@@ -228,7 +225,7 @@ fn a_fixed_mapping_replaces_what_is_there() {
     w.mmap(Placement::Fixed(AT), 4, RW);
     w.write(AT + 0x1000, 5).unwrap();
     w.mmap(Placement::Fixed(AT + 0x1000), 2, RW);
-    assert_eq!(w.space.lock().areas().nr_areas(), 1, "merged again");
+    assert_eq!(w.space.areas().nr_areas(), 1, "merged again");
     assert_eq!(w.read(AT + 0x1000), Ok(0));
     w.end();
 }

@@ -68,7 +68,7 @@ fn map(w: &mut World, model: &mut Model, at: u64, nr: u64, access: VmFlags, repl
     let pages = at..at + nr;
     let placement =
         if replace { Placement::Fixed(address(at)) } else { Placement::FixedNoReplace(address(at)) };
-    let (mut mm, sim) = w.mm();
+    let (mm, sim) = w.mm();
     match mm.mmap(nr << 12, access, placement, sim) {
         Ok(start) => {
             assert_eq!(start.as_u64(), address(at));
@@ -82,7 +82,7 @@ fn map(w: &mut World, model: &mut Model, at: u64, nr: u64, access: VmFlags, repl
 }
 
 fn protect(w: &mut World, model: &mut Model, at: u64, nr: u64, access: VmFlags) {
-    let (mut mm, sim) = w.mm();
+    let (mm, sim) = w.mm();
     let result = mm.mprotect(address(at), nr << 12, access, sim);
     let hole = (at..at + nr).find(|page| !model.contains_key(page));
     match result {
@@ -128,7 +128,7 @@ fn apply(w: &mut World, model: &mut Model, op: Op) {
     match op {
         Op::Map { at, nr, access, replace } => map(w, model, at, nr, ACCESS[access], replace),
         Op::Unmap { at, nr } => {
-            let (mut mm, sim) = w.mm();
+            let (mm, sim) = w.mm();
             match mm.munmap(address(at), nr << 12, sim) {
                 Ok(()) => model.retain(|page, _| !(at..at + nr).contains(page)),
                 Err(error) => assert_eq!((error, sim.budget), (MmError::NoMemory, 0)),
@@ -142,7 +142,7 @@ fn apply(w: &mut World, model: &mut Model, op: Op) {
 }
 
 fn compare(w: &World, model: &Model) {
-    let mm = w.space.lock();
+    let mm = &w.space;
     mm.validate();
     for page in 0..WINDOW + 16 {
         let area = mm.areas().lookup(address(page)).map(|vma| vma.flags() & VmFlags::ACCESS);

@@ -12,13 +12,12 @@ fn life(w: &mut World) -> Result<(), MmError> {
         Err(Fault::Oom) => Err(MmError::NoMemory),
         Err(other) => panic!("{other:?}"),
     };
-    let (mut mm, sim) = w.mm();
+    let (mm, sim) = w.mm();
     mm.mmap(64 << 12, RW, Placement::Fixed(AT), sim)?;
-    drop(mm);
     fault(w, AT, FaultAccess::Read)?;
     fault(w, AT, FaultAccess::Write)?;
     fault(w, AT + 0x9000, FaultAccess::Write)?;
-    let (mut mm, sim) = w.mm();
+    let (mm, sim) = w.mm();
     mm.mmap(8 << 12, RX, Placement::Fixed(AT + 0x8000), sim)?;
     mm.mprotect(AT + 0x2000, 0x2000, VmFlags::READ, sim)?;
     mm.mprotect(AT, 0x2000, VmFlags::empty(), sim)?;
@@ -33,11 +32,11 @@ fn nothing_is_lost_whatever_allocation_fails() {
         let mut w = World::new();
         w.sim.budget = budget;
         let result = life(&mut w);
-        w.space.lock().validate();
+        w.space.validate();
         if result.is_err() {
             w.sim.budget = usize::MAX;
             life(&mut w).unwrap();
-            w.space.lock().validate();
+            w.space.validate();
         }
         w.end();
         if result.is_ok() {
@@ -51,7 +50,7 @@ fn a_process_that_fills_memory_gets_an_error_and_gives_all_back() {
     let mut w = World::new();
     w.mmap(Placement::Fixed(AT), 2 * NR_FRAMES, RW);
     let mut nr_pages = 0;
-    let (mut mm, sim) = w.mm();
+    let (mm, sim) = w.mm();
     while mm.handle_fault(AT + (nr_pages << 12), user(FaultAccess::Write), sim).is_ok() {
         nr_pages += 1;
     }
@@ -59,7 +58,6 @@ fn a_process_that_fills_memory_gets_an_error_and_gives_all_back() {
     assert!(sim.free.is_empty());
     assert_eq!(mm.nr_anon_pages(), nr_pages);
     mm.validate();
-    drop(mm);
     w.munmap(AT, NR_FRAMES);
     assert_eq!(w.touch(AT + (NR_FRAMES << 12), FaultAccess::Write), Ok(Served::NewPage));
     w.end();

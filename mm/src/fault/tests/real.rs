@@ -30,8 +30,8 @@ fn thousands_of_faults_give_every_page_back_to_the_page_allocator() {
     let kernel = PageTable::new(m.machine(), &mut backing).unwrap();
     let zero = ZeroPage::new(m.machine(), &mut backing).unwrap();
     for _ in 0..3 {
-        let space = AddressSpace::new(&kernel, &zero, &mut backing).unwrap();
-        let mut mm = space.lock();
+        let mut space = AddressSpace::new(&kernel, &zero, &mut backing).unwrap();
+        let mm = &mut *space;
         for n in 0..8 {
             let start = mm.mmap(600 << 12, RW, Placement::Hint(n << 32), &mut backing).unwrap().as_u64();
             for page in 0..600 {
@@ -47,7 +47,6 @@ fn thousands_of_faults_give_every_page_back_to_the_page_allocator() {
         assert_eq!(m.free_pages() + used + 2, before);
         let node = m.pages.nodes().iter().next().unwrap();
         assert_eq!(node.counters().exact(NodeStat::PageTable), mm.nr_tables() + 2);
-        drop(mm);
         // SAFETY: no CPU uses the simulated tables.
         unsafe { space.destroy(&mut backing) };
         assert_eq!(m.free_pages() + 2, before);
