@@ -24,6 +24,7 @@ static BUFFER: Buffer = Buffer(UnsafeCell::new([0; MAX]));
 
 /// The options that some part of the kernel reads. Everything else is init's.
 const KNOWN: &[&str] = &[
+    "cma",
     "bench",
     "debug",
     "dump",

@@ -93,18 +93,20 @@ pub enum MigrateType {
     Reclaimable = 2,
     /// Kept for high-priority atomic allocations.
     HighAtomic = 3,
+    /// Of a contiguous-memory area: for movable pages until the area is asked for memory.
+    Cma = 4,
     /// Set aside; nothing is allocated from it.
-    Isolate = 4,
+    Isolate = 5,
 }
 
 impl MigrateType {
     /// How many there are (Linux: `MIGRATE_TYPES`).
-    pub const COUNT: usize = 5;
+    pub const COUNT: usize = 6;
     /// How many have per-CPU lists (Linux: `MIGRATE_PCPTYPES`): the first ones.
     pub const PCP_COUNT: usize = 3;
     /// All, in Linux's order.
     pub const ALL: [Self; Self::COUNT] =
-        [Self::Unmovable, Self::Movable, Self::Reclaimable, Self::HighAtomic, Self::Isolate];
+        [Self::Unmovable, Self::Movable, Self::Reclaimable, Self::HighAtomic, Self::Cma, Self::Isolate];
 
     /// The number as an index.
     pub const fn index(self) -> usize {
@@ -120,7 +122,8 @@ impl MigrateType {
             1 => Some(Self::Movable),
             2 => Some(Self::Reclaimable),
             3 => Some(Self::HighAtomic),
-            4 => Some(Self::Isolate),
+            4 => Some(Self::Cma),
+            5 => Some(Self::Isolate),
             _ => None,
         }
     }
@@ -132,6 +135,7 @@ impl MigrateType {
             Self::Movable => "Movable",
             Self::Reclaimable => "Reclaimable",
             Self::HighAtomic => "HighAtomic",
+            Self::Cma => "CMA",
             Self::Isolate => "Isolate",
         }
     }

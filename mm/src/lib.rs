@@ -13,7 +13,7 @@
 //!                               |
 //!                  page  zone  node         struct Page, zones, watermarks, zonelists
 //!                               |
-//!                  pcp <- buddy <- page_alloc   the page allocator; `init` fills it
+//!                  pcp <- buddy <- page_alloc   the page allocator; `init` fills it; `cma` on top
 //!                               |
 //!                              slub         kmem_cache, kmalloc
 //!                               |
@@ -33,6 +33,8 @@ pub mod arch;
 pub mod areas;
 pub mod aspace;
 pub mod buddy;
+#[deny(unsafe_code)]
+pub mod cma;
 #[deny(unsafe_code)]
 pub mod cmdline;
 pub mod counters;

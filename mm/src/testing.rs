@@ -13,6 +13,7 @@ use crate::arch::{Machine, SimMachine, run_as_cpu};
 use crate::id::CpuId;
 use crate::init::testing::Spec;
 use crate::page_alloc::PageAllocator;
+use crate::smp::CallCpus;
 
 /// Such a machine.
 #[derive(Debug)]
@@ -66,6 +67,15 @@ impl TestMachine {
     /// This test leaves pages allocated, or breaks something on purpose.
     pub(crate) fn allow_leaks(&mut self) {
         self.leaks_allowed = true;
+    }
+}
+
+impl CallCpus for TestMachine {
+    /// The calling thread is each CPU in turn: for tests in which nothing runs at the same time.
+    fn on_each(&self, wanted: &dyn Fn(CpuId) -> bool, f: &(dyn Fn() + Sync)) {
+        for cpu in (0..self.nr_cpus).map(CpuId).filter(|cpu| wanted(*cpu)) {
+            run_as_cpu(cpu, f);
+        }
     }
 }
 

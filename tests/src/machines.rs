@@ -10,16 +10,17 @@ pub const DEFAULT: &str = "bios-512m-1cpu";
 /// The machine of the planted tests, which only the harness's own tests run.
 pub const PLANTED: &str = "planted";
 
-/// A machine's name, firmware, MiB, CPUs and NUMA shorthand.
-struct Row(&'static str, Firmware, u32, u32, Option<&'static str>);
+/// A machine's name, firmware, MiB, CPUs, NUMA shorthand and kernel command line.
+struct Row(&'static str, Firmware, u32, u32, Option<&'static str>, &'static str);
 
-const TABLE: [Row; 6] = [
-    Row(DEFAULT, Firmware::Bios, 512, 1, None),
-    Row("bios-128m-1cpu", Firmware::Bios, 128, 1, None),
-    Row("bios-6g-4cpu", Firmware::Bios, 6144, 4, None),
-    Row("bios-4g-numa2", Firmware::Bios, 4096, 2, Some("1G,3G@21")),
-    Row("uefi-512m-4cpu", Firmware::Uefi, 512, 4, None),
-    Row("uefi-2g-1cpu", Firmware::Uefi, 2048, 1, None),
+const TABLE: [Row; 7] = [
+    Row(DEFAULT, Firmware::Bios, 512, 1, None, ""),
+    Row("bios-128m-1cpu", Firmware::Bios, 128, 1, None, ""),
+    Row("bios-6g-4cpu", Firmware::Bios, 6144, 4, None, ""),
+    Row("bios-4g-numa2", Firmware::Bios, 4096, 2, Some("1G,3G@21"), ""),
+    Row("uefi-512m-4cpu", Firmware::Uefi, 512, 4, None, ""),
+    Row("uefi-2g-1cpu", Firmware::Uefi, 2048, 1, None, ""),
+    Row("bios-512m-cma", Firmware::Bios, 512, 1, None, "cma=128M"),
 ];
 
 /// The names of all machines but the planted one, in the order in which they are booted.
@@ -30,7 +31,7 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 /// The machine of this name.
 pub fn find(name: &str) -> Option<Machine> {
     let name = if name == PLANTED { DEFAULT } else { name };
-    let Row(_, firmware, mib, smp, numa) = TABLE.iter().find(|row| row.0 == name)?;
+    let Row(_, firmware, mib, smp, numa, cmdline) = TABLE.iter().find(|row| row.0 == name)?;
     let memory = Size::mib(*mib);
     let topology = numa.map(|numa| {
         let spec: boot::numa::Spec = numa.parse().expect("the table's shorthands are checked by a test");
@@ -41,6 +42,7 @@ pub fn find(name: &str) -> Option<Machine> {
         memory,
         smp: Some(*smp),
         topology: topology.unwrap_or_default(),
+        cmdline: (*cmdline).to_owned(),
         ..Machine::default()
     })
 }

@@ -57,6 +57,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use mm::arch::Machine;
 use mm::aspace::ZeroPage;
+use mm::cma::{self, Cma, Reservation};
 use mm::cmdline::Cmdline;
 use mm::memblock::{self, Direction, Memblock, OnNode, Request};
 use mm::node::{Cpus, HugePages, KernelSizes, NodeStates};
@@ -66,7 +67,7 @@ use mm::pgtable::{MapError, OutOfMemory, PageCounts, PageSize, PageTable, StrayM
 use mm::slub::{CacheHandle, Slub};
 use mm::sync::{Level, SpinLock};
 use mm::zone::{MovableRequest, Sysctl};
-use mm::{CpuId, NodeId, PhysAddr};
+use mm::{CpuId, NodeId, PAGE_SIZE, PhysAddr};
 use spin::Once;
 
 use crate::cpu::{features::Features, paging};
@@ -185,6 +186,8 @@ pub struct Memory {
     pub iomem: mm::resource::Tree<'static>,
     /// How the direct map is made up.
     pub direct_map: PageCounts,
+    /// The contiguous-memory area that `cma=` asks for.
+    pub cma: Option<Cma<'static>>,
     /// The settings that limits are computed from.
     pub sysctl: SpinLock<Sysctl>,
     /// The root of the kernel's page tables.
@@ -233,7 +236,10 @@ pub fn init(
     }
     let iomem = iomem::tree(&firmware, claims, features.phys_bits, &mut memblock)?;
     memblock.free(firmware.storage)?;
-    let pages = page_allocator(memblock, &numa, cpus, &mut kernel_map, &options)?;
+    let reserved = reserve_cma(&mut memblock, &options);
+    let pages = page_allocator(memblock, &numa, cpus, &mut kernel_map, &options, reserved.as_ref())?;
+    // SAFETY: that memblock was just handed over, and the allocator's memory is there for good.
+    let cma = reserved.and_then(|area| unsafe { Cma::activate(area, pages) }.ok());
     let states = NodeStates::new(&numa, pages.nodes(), cpus.online);
     let sysctl = limits(pages, &numa, cpus.online, options.huge_pages);
     kernel_map::share_vmalloc_space(&mut kernel_map.tree, pages)?;
@@ -255,6 +261,7 @@ pub fn init(
         zero_page: ZeroPage::new(Machine, &mut { pages })?,
         iomem,
         direct_map: kernel_map.direct,
+        cma,
         sysctl: SpinLock::new(Level::Leaf, sysctl),
         kernel_root,
         spaces: SpinLock::new(Level::Spaces, space::Spaces::new()),
@@ -291,6 +298,18 @@ fn leave_loader(
     Ok(())
 }
 
+/// Sets memory aside for the area that `cma=` asks for; none when there is no room (Linux: `dma_contiguous_reserve`).
+fn reserve_cma(memblock: &mut Memblock<'static>, options: &options::Options) -> Option<Reservation> {
+    let request = options.cma?;
+    match cma::reserve(memblock, request, "reserved") {
+        Ok(reserved) => reserved,
+        Err(error) => {
+            log::error!("cma: Failed to reserve {} MiB: {error}", request.size_bytes >> 20);
+            None
+        }
+    }
+}
+
 /// Nodes, sections and zones, and the page allocator with all free memory in it.
 fn page_allocator(
     mut memblock: Memblock<'static>,
@@ -298,6 +317,7 @@ fn page_allocator(
     cpus: topology::Cpus,
     kernel_map: &mut kernel_map::KernelMap,
     options: &options::Options,
+    cma: Option<&Reservation>,
 ) -> Result<&'static PageAllocator, Error> {
     let nr_cpus = cpus.online;
     let mut vmemmap = vmemmap::Populate { tree: &mut kernel_map.tree };
@@ -317,9 +337,10 @@ fn page_allocator(
     pages.set_tick_khz(crate::console::clock::tsc_khz());
     // SAFETY: the nodes were built from this memblock; its free memory is nobody's.
     unsafe { mm::init::hand_over(memblock, pages) };
+    let cma = cma.map_or(0, |area| area.pages().nr_pages() * PAGE_SIZE as u64);
     let [code, rodata, rwdata, bss] =
         [image::text(), image::rodata(), image::data(), image::bss()].map(|part| part.end - part.start);
-    mm::node::log_memory(&nodes, KernelSizes { code, rwdata, rodata, init: 0, bss });
+    mm::node::log_memory(&nodes, KernelSizes { code, rwdata, rodata, init: 0, bss, cma });
     Ok(pages)
 }
 

@@ -1,5 +1,6 @@
 //! What the command line says about memory.
 
+use mm::cma::CmaRequest;
 use mm::cmdline::Cmdline;
 use mm::node::HugePages;
 use mm::zone::{Amount, MovableRequest};
@@ -20,6 +21,8 @@ pub(super) struct Options {
     pub(super) huge_pages: HugePages,
     /// Whether zonelists are logged.
     pub(super) zonelists: Zonelists,
+    /// The contiguous-memory area.
+    pub(super) cma: Option<CmaRequest>,
 }
 
 /// Whether zonelists are logged.
@@ -48,6 +51,7 @@ impl Options {
             movable: movable(cmdline),
             huge_pages: huge_pages(cmdline),
             zonelists: zonelists(cmdline),
+            cma: cma(cmdline),
         }
     }
 }
@@ -88,6 +92,15 @@ fn huge_pages(cmdline: &Cmdline<'_>) -> HugePages {
             HugePages::Wanted
         }
     }
+}
+
+fn cma(cmdline: &Cmdline<'_>) -> Option<CmaRequest> {
+    let param = cmdline.last("cma")?;
+    let request = param.value.and_then(CmaRequest::parse);
+    if request.is_none() {
+        cmdline::malformed("cma");
+    }
+    request
 }
 
 fn zonelists(cmdline: &Cmdline<'_>) -> Zonelists {

@@ -264,6 +264,22 @@ pub(super) fn in_same_pageblock(zone: &Bounds, page: PagePtr, pfn: Pfn) -> PageP
     unsafe { PagePtr::new(zone.machine, pfn) }
 }
 
+/// The page of frame `pfn`, which lies in the same aligned block of the largest order as `page`.
+#[inline]
+pub(super) fn in_same_block(zone: &Bounds, page: PagePtr, pfn: Pfn) -> PagePtr {
+    debug_assert!(page.pfn(zone.machine).get() ^ pfn.get() < Order::MAX.nr_pages());
+    // SAFETY: such blocks lie within sections, and the section of `page` is populated.
+    unsafe { PagePtr::new(zone.machine, pfn) }
+}
+
+/// The type of the list that the head of a free block is on.
+pub(super) fn list_of(page: PagePtr) -> Option<MigrateType> {
+    if page.page_type() != PageType::BUDDY {
+        return None;
+    }
+    MigrateType::from_index(listed(page).1 as usize)
+}
+
 /// The order of the free block that `page` is the head of.
 #[inline]
 pub(super) fn free_order(page: PagePtr) -> Option<Order> {

@@ -7,7 +7,8 @@
 //! Movable       Reclaimable, Unmovable
 //! Reclaimable   Unmovable, Movable
 //! ```
-//! `HighAtomic` and `Isolate` are neither taken from nor served this way.
+//! `HighAtomic`, `Cma` and `Isolate` are neither taken from nor served this way; movable requests may have `Cma` blocks as
+//! they are (see [`FreeAreas::alloc`]).
 
 use super::{BadPage, End, Fragment, FreeAreas, Pageblocks, block};
 use crate::gfp::MigrateType;
@@ -17,12 +18,12 @@ use crate::pfn::{Pfn, PfnRange};
 
 /// Types to take from, best first.
 const fn fallbacks(wanted: MigrateType) -> &'static [MigrateType] {
-    use MigrateType::{HighAtomic, Isolate, Movable, Reclaimable, Unmovable};
+    use MigrateType::{Cma, HighAtomic, Isolate, Movable, Reclaimable, Unmovable};
     match wanted {
         Unmovable => &[Reclaimable, Movable],
         Movable => &[Reclaimable, Unmovable],
         Reclaimable => &[Unmovable, Movable],
-        HighAtomic | Isolate => &[],
+        HighAtomic | Cma | Isolate => &[],
     }
 }
 
@@ -47,9 +48,9 @@ fn claim(order: Order, wanted: MigrateType) -> Claim {
 
 /// What moving a pageblock's free blocks to another list found there.
 #[derive(Debug, Default)]
-struct Moved {
+pub(super) struct Moved {
     /// Free pages moved.
-    free: u64,
+    pub(super) free: u64,
     /// Pages in use that could be moved.
     movable: u64,
 }
@@ -141,7 +142,7 @@ impl FreeAreas {
 
     /// Moves all free blocks of a pageblock to the lists of `to` (Linux: `move_freepages_block`). Looks at each of its
     /// blocks and used pages once. `page` is any page of it.
-    fn move_pageblock(
+    pub(super) fn move_pageblock(
         &mut self,
         page: PagePtr,
         pageblock: PfnRange,
@@ -163,30 +164,5 @@ impl FreeAreas {
             }
         }
         Ok(moved)
-    }
-
-    /// Moves all free blocks of the pageblock around `page` to the lists of `to` and makes it of that type; how many
-    /// pages were moved (Linux: `set_pageblock_migratetype` with `move_freepages_block`). For high-atomic reserves and
-    /// isolation.
-    ///
-    /// # Errors
-    /// A block in it that is not in the state of a free block.
-    pub fn retype_pageblock(
-        &mut self,
-        page: PagePtr,
-        to: MigrateType,
-        blocks: &impl Pageblocks,
-    ) -> Result<u64, BadPage> {
-        let pfn = page.pfn(self.zone.machine);
-        blocks.set_migrate_type(pfn, to);
-        let Some(pageblock) = self.pageblock_inside(pfn) else { return Ok(0) };
-        let moved = self.move_pageblock(page, pageblock, to)?;
-        let head = block::in_same_pageblock(&self.zone, page, pageblock.start);
-        if block::free_order(head) == Some(PAGEBLOCK_ORDER) && head.same_zone(&page) {
-            // All of it: a neighbour that the old type kept apart may be one with it now (A2).
-            let block = self.take(head, PAGEBLOCK_ORDER)?;
-            self.free(block, to, Some(End::Tail), blocks)?;
-        }
-        Ok(moved.free)
     }
 }

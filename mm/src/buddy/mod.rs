@@ -1,10 +1,10 @@
 //! The buddy allocator of one zone: free blocks of 1 to 1024 pages, split on allocation, merged on free.
 //!
 //! ```text
-//!             Unmovable  Movable  Reclaimable  HighAtomic  Isolate
-//! order 10       o-o        o          .            .          .      one list each, blocks linked through their
+//!             Unmovable  Movable  Reclaimable  HighAtomic  Cma  Isolate
+//! order 10       o-o        o          .            .       o      .      one list each, blocks linked through their
 //! ...                                                                 first page; `nonempty[type]` has a bit for
-//! order 0        o          o-o-o      o            .          .      each order whose list has a block
+//! order 0        o          o-o-o      o            .       .      .      each order whose list has a block
 //!
 //! alloc: smallest fitting block of the type, halves given back;  none: steal from another type (`fallback`)
 //! free:  while the other half of the block one order up is free too, both become one
@@ -14,7 +14,7 @@
 //! - A1: every listed block is aligned to its size and inside `span`, all its pages of one zone (Linux's rule: pages at a
 //!   zone's end belong to no block of another).
 //! - A2: no two buddies of one order below the largest are both listed, unless a pageblock type forbids the merge (a
-//!   block of a pageblock's size or more whose types differ and one of which is `HighAtomic` or `Isolate`).
+//!   block of a pageblock's size or more whose types differ and one of which is `HighAtomic`, `Cma` or `Isolate`).
 //! - A3: `pages[type]` is the sum over orders of `nr[type] << order`; `free_pages` is the sum of them without `Isolate`.
 //! - B1, B2: see [`block`](FreeBlock).
 //!
@@ -31,6 +31,7 @@ mod block;
 
 mod bad;
 mod fallback;
+mod isolate;
 mod validate;
 
 #[cfg(test)]
@@ -39,6 +40,7 @@ mod tests;
 
 pub use bad::{BadPage, BadReason};
 pub use block::{End, FreeArea, FreeBlock};
+pub use isolate::TakeError;
 pub(crate) use {bad::why_not_free, block::later, block::note_migrate_type, block::noted_migrate_type};
 
 use block::Bounds;
@@ -78,6 +80,8 @@ pub struct FreeAreas {
     /// Bit n: the list of order n is not empty.
     nonempty: [u16; MigrateType::COUNT],
     pages: [u64; MigrateType::COUNT],
+    /// Pageblocks of type `Isolate` (Linux: `nr_isolate_pageblock`).
+    nr_isolated: u64,
 }
 
 /// Whether blocks of that type merge with those of other types (Linux: `migratetype_is_mergeable`).
@@ -93,6 +97,7 @@ impl FreeAreas {
             areas: [const { FreeArea::new() }; Order::COUNT],
             nonempty: [0; MigrateType::COUNT],
             pages: [0; MigrateType::COUNT],
+            nr_isolated: 0,
         }
     }
 
@@ -115,8 +120,8 @@ impl FreeAreas {
     /// Pages that are free to be allocated: all but isolated ones (Linux: `NR_FREE_PAGES`).
     #[inline]
     pub fn free_pages(&self) -> u64 {
-        let [unmovable, movable, reclaimable, high_atomic, _isolate] = self.pages;
-        unmovable + movable + reclaimable + high_atomic
+        let [unmovable, movable, reclaimable, high_atomic, cma, _isolate] = self.pages;
+        unmovable + movable + reclaimable + high_atomic + cma
     }
 
     /// Whether a block of at least `order` is listed as one of `types`.
@@ -139,15 +144,27 @@ impl FreeAreas {
         fragment: Fragment,
         blocks: &impl Pageblocks,
     ) -> Result<Option<FreeBlock>, BadPage> {
-        if let Some(block) = self.alloc_of_type(order, migrate_type)? {
-            return Ok(Some(block));
-        }
-        while self.steal(order, migrate_type, fragment, blocks)? {
-            if let Some(block) = self.alloc_of_type(order, migrate_type)? {
-                return Ok(Some(block));
+        loop {
+            if let Some(source) = self.source(order, migrate_type) {
+                return self.alloc_of_type(order, source);
+            }
+            if !self.steal(order, migrate_type, fragment, blocks)? {
+                return Ok(None);
             }
         }
-        Ok(None)
+    }
+
+    /// The type whose lists serve a request for `wanted` as long as nothing is stolen. Movable pages use `Cma` blocks when
+    /// their own lists are empty, and rather than those while more than half of what is free is of that type: the areas are
+    /// to be used, but in step with the rest (Linux: `__rmqueue`).
+    #[inline]
+    fn source(&self, order: Order, wanted: MigrateType) -> Option<MigrateType> {
+        let has = |t: MigrateType| self.nonempty[t.index()] >> order.get() != 0;
+        if wanted == MigrateType::Movable && has(MigrateType::Cma) {
+            let rather = self.pages_of(MigrateType::Cma) > self.free_pages() / 2;
+            return if rather || !has(wanted) { Some(MigrateType::Cma) } else { Some(wanted) };
+        }
+        has(wanted).then_some(wanted)
     }
 
     /// Takes a block of exactly `order` from the lists of one type only (Linux: `__rmqueue_smallest`).
@@ -194,25 +211,26 @@ impl FreeAreas {
     ) -> Result<u32, BadPage> {
         let mut left = count;
         while left > 0 {
-            let fitting = self.nonempty[migrate_type.index()] >> order.get();
-            if fitting == 0 {
+            let Some(source) = self.source(order, migrate_type) else {
                 if !self.steal(order, migrate_type, fragment, blocks)? {
                     break;
                 }
                 continue;
-            }
+            };
+            let fitting = self.nonempty[source.index()] >> order.get();
             // The smallest block as ever, and as much of it as is wanted.
             let smallest = order.get() + fitting.trailing_zeros() as u8;
             let wanted = order.get() + left.ilog2() as u8;
             let Some(size) = Order::new(smallest.min(wanted)) else { break };
-            let Some(block) = self.alloc_of_type(size, migrate_type)? else { break };
+            let Some(block) = self.alloc_of_type(size, source)? else { break };
             left -= 1 << (size.get() - order.get());
             sink(block);
         }
         Ok(count - left)
     }
 
-    /// Gives a block back, as one of type `migrate_type`, merged with all free buddies (Linux: `__free_one_page`).
+    /// Gives a block back, as one of type `migrate_type`, merged with all free buddies (Linux: `__free_one_page`). While
+    /// pageblocks are isolated its own pageblock is asked again: the type may be from before.
     ///
     /// # Errors
     /// A page that is not in the state of one to be freed: mapped, used, free already, outside the zone.
@@ -226,6 +244,7 @@ impl FreeAreas {
     ) -> Result<(), BadPage> {
         let mut pfn = block.page().pfn(self.zone.machine);
         self.check_to_free(&block, pfn)?;
+        let migrate_type = if self.nr_isolated == 0 { migrate_type } else { blocks.migrate_type(pfn) };
         let mut block = block;
         while let Some(buddy) = self.mergeable_buddy(&block, pfn, migrate_type, blocks) {
             let buddy = self.take(buddy, block.order())?;

@@ -202,7 +202,7 @@ fn isolated_pages_are_not_counted_and_merge_with_no_others() {
     let mut zone = TestZone::full(0..1024);
     let page = zone.page(512);
     let all = zone.take(10, MigrateType::Movable).unwrap();
-    zone.types.set_migrate_type(Pfn::new(512), MigrateType::Isolate);
+    assert_eq!(zone.free.retype_pageblock(page, MigrateType::Isolate, &zone.types), Ok(0));
     zone.give(all, 9).unwrap();
     zone.give(512, 9).unwrap();
     zone.validate();
@@ -215,13 +215,13 @@ fn isolated_pages_are_not_counted_and_merge_with_no_others() {
 }
 
 #[test]
-fn a_pageblock_that_the_zones_start_cuts_is_moved_from_the_page_on() {
+fn of_a_pageblock_that_the_zones_border_cuts_the_zones_part_changes_type() {
     let mut zone = TestZone::full(3..1020);
     let (first, last) = (zone.page(4), zone.page(512));
-    assert_eq!(zone.free.retype_pageblock(first, MigrateType::Unmovable, &zone.types), Ok(508));
-    assert_eq!(zone.free.pages_of(MigrateType::Unmovable), 508);
-    // As in Linux, one that the zone's end cuts stays.
-    assert_eq!(zone.free.retype_pageblock(last, MigrateType::Unmovable, &zone.types), Ok(0));
+    assert_eq!(zone.free.retype_pageblock(first, MigrateType::Unmovable, &zone.types), Ok(509));
+    assert_eq!(zone.free.pages_of(MigrateType::Unmovable), 509);
+    assert_eq!(zone.free.pages_of(MigrateType::Movable), 508);
+    assert_eq!(zone.free.retype_pageblock(last, MigrateType::Unmovable, &zone.types), Ok(508));
     zone.validate();
 }
 

@@ -49,6 +49,12 @@ impl<I: Item, const N: usize> Counters<I, N> {
         value.store(value.load(Ordering::Relaxed).wrapping_add(delta), Ordering::Relaxed);
     }
 
+    /// Sets an item that the caller keeps count of itself, under the lock that guards it: a store.
+    #[inline(always)]
+    pub fn set_locked(&self, item: I, value: u64) {
+        self.values[item.index()].store(value as i64, Ordering::Relaxed);
+    }
+
     /// Adds `delta` from any context, without a lock: an atomic read-modify-write.
     #[inline]
     pub fn add(&self, item: I, delta: i64) {

@@ -145,6 +145,12 @@ impl<I: Item, const N: usize> SplitCounters<I, N> {
         self.shared.add_locked(item, delta);
     }
 
+    /// Sets an item that is never changed in another way and whose value the caller keeps, under the lock that guards it.
+    #[inline(always)]
+    pub fn set_locked(&self, item: I, value: u64) {
+        self.shared.set_locked(item, value);
+    }
+
     /// Carries all of this CPU's parts over; returns how many there were (Linux: `refresh_cpu_vm_stats`).
     pub fn fold_here(&self, _irq: &IrqGuard) -> u32 {
         self.fold(arch::cpu_id())

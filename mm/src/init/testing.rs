@@ -12,6 +12,7 @@ use std::vec::Vec;
 
 use crate::PhysRange;
 use crate::arch::{Machine, SimMachine};
+use crate::cma::{self, Cma, CmaRequest};
 use crate::id::{CpuId, NodeId};
 use crate::init;
 use crate::memblock::{Flags, Memblock, Region, Request};
@@ -29,6 +30,7 @@ pub struct Spec {
     distances: Vec<Vec<u64>>,
     movable: MovableRequest,
     huge_pages: HugePages,
+    cma: Option<CmaRequest>,
 }
 
 impl Default for Spec {
@@ -47,6 +49,7 @@ impl Spec {
             distances: Vec::new(),
             movable: MovableRequest::NONE,
             huge_pages: HugePages::Wanted,
+            cma: None,
         }
     }
 
@@ -88,6 +91,12 @@ impl Spec {
         self
     }
 
+    /// A contiguous-memory area.
+    pub fn cma(mut self, request: CmaRequest) -> Self {
+        self.cma = Some(request);
+        self
+    }
+
     fn memblock<'a>(
         &self,
         machine: Machine,
@@ -120,6 +129,8 @@ impl Spec {
         let sim = SimMachine::new(end.next_multiple_of(1 << 27));
         let (mut memory, mut reserved) = (vec![Region::EMPTY; 128], vec![Region::EMPTY; 128]);
         let mut memblock = self.memblock(sim.machine(), &mut memory, &mut reserved);
+        let reservation =
+            self.cma.and_then(|request| cma::reserve(&mut memblock, request, "reserved").expect("room"));
         let nr_cpus = self.cpu_nodes.len() as u32;
         let vmemmap = &mut AlreadyPopulated;
         // SAFETY: the simulated machine maps all its memory; the fixture keeps it to the end.
@@ -128,10 +139,13 @@ impl Spec {
                 .expect("memory");
         let allocator = allocator(&mut memblock, sim.machine(), nodes, &self.cpu_nodes);
         // SAFETY: these nodes were built from this memblock, and its free memory is nobody's.
-        let given = unsafe { init::hand_over(memblock, &allocator) };
+        let mut given = unsafe { init::hand_over(memblock, &allocator) };
+        // SAFETY: that memblock was just handed over; the fixture keeps the memory as long as the area.
+        let cma = reservation.map(|area| unsafe { Cma::activate(area, &allocator) }.expect("one zone"));
+        given += cma.as_ref().map_or(0, |area| area.pages().nr_pages());
         allocator.set_running();
         let mut sysctl = Sysctl::default();
-        let machine = TestMachine { allocator, cpu_nodes: self.cpu_nodes.clone(), sysctl, given, sim };
+        let machine = TestMachine { cma, allocator, cpu_nodes: self.cpu_nodes.clone(), sysctl, given, sim };
         machine.with_cpus(|cpus| {
             nodes.init_watermarks(&mut sysctl, cpus);
             nodes.raise_min_free(&mut sysctl, self.huge_pages, cpus);
@@ -178,7 +192,8 @@ impl NodeMap for Spec {
 /// A machine whose page allocator runs.
 #[derive(Debug)]
 pub struct TestMachine {
-    // Before the memory it lives in.
+    // Before the memory they live in.
+    cma: Option<Cma<'static>>,
     allocator: PageAllocator,
     cpu_nodes: Vec<NodeId>,
     sysctl: Sysctl,
@@ -190,6 +205,11 @@ impl TestMachine {
     /// The page allocator.
     pub fn allocator(&self) -> &PageAllocator {
         &self.allocator
+    }
+
+    /// The contiguous-memory area, where one was asked for.
+    pub fn cma(&self) -> Option<&Cma<'static>> {
+        self.cma.as_ref()
     }
 
     /// The page allocator, and what it and its memory live in: to be dropped after it.

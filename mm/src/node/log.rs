@@ -3,7 +3,6 @@
 use core::fmt;
 
 use super::{Node, Nodes, ZonelistKind};
-use crate::gfp::MigrateType;
 use crate::id::{NodeId, ZoneIdx};
 use crate::order::PAGEBLOCK_NR_PAGES;
 use crate::pfn::{Pfn, PfnRange};
@@ -17,6 +16,10 @@ impl fmt::Display for Wide {
         write!(f, "[mem {:#018x}-{:#018x}]", self.0.start.byte(), self.0.end.byte().wrapping_sub(1))
     }
 }
+
+/// How many migratetypes Debian's Linux has, which is built without contiguous-memory areas: with fewer pageblocks pages
+/// are not grouped by type.
+const GROUPED_TYPES: u64 = 5;
 
 pub(super) fn zone_ranges(limits: &ZoneLimits, movable: &[Option<Pfn>], ram: impl Iterator<Item = NodeRam>) {
     log::info!("Zone ranges:");
@@ -74,7 +77,7 @@ pub(super) fn zonelists(nodes: &Nodes, online: usize, dma_reserved: u64) {
         log::info!("Fallback order for Node {}: {}", node.id(), Order(node));
     }
     // With less than a pageblock of each type, grouping would only waste memory.
-    let grouping = if total < PAGEBLOCK_NR_PAGES * MigrateType::COUNT as u64 { "off" } else { "on" };
+    let grouping = if total < PAGEBLOCK_NR_PAGES * GROUPED_TYPES { "off" } else { "on" };
     log::info!("Built {online} zonelists, mobility grouping {grouping}.  Total pages: {total}");
     if let Some(zone) = zones().map(|z| z.idx()).filter(|z| *z != ZoneIdx::Movable).max() {
         log::info!("Policy zone: {}", zone.name());
@@ -118,6 +121,8 @@ pub struct KernelSizes {
     pub init: u64,
     /// Zeroed data.
     pub bss: u64,
+    /// Set aside for a contiguous-memory area, which is not activated yet.
+    pub cma: u64,
 }
 
 /// Logs how much memory there is (Linux: `mem_init_print_info`), after the hand-over.
@@ -127,7 +132,7 @@ pub fn memory(nodes: &Nodes, kernel: KernelSizes) {
     let managed: u64 = nodes.populated_zones().map(|z| z.managed()).sum();
     let free: u64 = nodes.populated_zones().map(|z| z.nr_free()).sum();
     log::info!(
-        "Memory: {}K/{}K available ({}K kernel code, {}K rwdata, {}K rodata, {}K init, {}K bss, {}K reserved, 0K cma-reserved)",
+        "Memory: {}K/{}K available ({}K kernel code, {}K rwdata, {}K rodata, {}K init, {}K bss, {}K reserved, {}K cma-reserved)",
         kib(free),
         kib(present),
         kernel.code >> 10,
@@ -135,6 +140,7 @@ pub fn memory(nodes: &Nodes, kernel: KernelSizes) {
         kernel.rodata >> 10,
         kernel.init >> 10,
         kernel.bss >> 10,
-        kib(present - managed)
+        kib(present - managed).saturating_sub(kernel.cma >> 10),
+        kernel.cma >> 10
     );
 }

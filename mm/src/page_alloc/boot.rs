@@ -4,7 +4,8 @@ use core::cmp::min;
 
 use crate::arch::IrqGuard;
 use crate::buddy::{End, FreeBlock, why_not_free};
-use crate::order::Order;
+use crate::gfp::MigrateType;
+use crate::order::{Order, PAGEBLOCK_NR_PAGES};
 use crate::page::{Page, PageFlags, PagePtr};
 use crate::pfn::{Pfn, PfnRange};
 use crate::zone::Zone;
@@ -33,6 +34,28 @@ impl PageAllocator {
             at = at + order.nr_pages();
         }
         range.nr_pages()
+    }
+
+    /// Makes reserved memory that of a contiguous-memory area: its pageblocks of type `Cma`, its pages free and managed
+    /// (Linux: `init_cma_reserved_pageblock`). The zone that it is all of; `None` when there is none, and nothing has changed.
+    /// Takes time by the pages.
+    ///
+    /// # Safety
+    /// Nobody uses the pages. They are whole pageblocks that memblock had reserved at the hand-over, and were not freed since.
+    #[allow(unsafe_code, reason = "takes pages over from boot")]
+    pub(crate) unsafe fn init_cma(&self, pages: PfnRange) -> Option<&Zone> {
+        let zone = self.zone_of_range(pages)?;
+        for page in pages.iter().filter_map(|pfn| zone.sparse().page(pfn)) {
+            page.clear_flags_owned(PageFlags::RESERVED);
+            page.set_refcount(0);
+        }
+        for pageblock in pages.iter().step_by(PAGEBLOCK_NR_PAGES as usize) {
+            zone.sparse().set_migrate_type(pageblock, MigrateType::Cma);
+            // SAFETY: nobody's, of one zone, and now as boot made them; a pageblock at a time, so that types match.
+            unsafe { self.hand_over(PfnRange::new(pageblock, pageblock + PAGEBLOCK_NR_PAGES)) };
+        }
+        zone.add_cma_pages(pages.nr_pages());
+        Some(zone)
     }
 
     fn hand_over_block(&self, zone: &Zone, block: FreeBlock) {

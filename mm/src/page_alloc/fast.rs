@@ -122,12 +122,12 @@ impl PageAllocator {
         }
     }
 
-    /// A block without a list of its own: for the buddy, but high-atomic pages go with the movable ones and from there back
-    /// to their own list.
+    /// A block without a list of its own: for the buddy, but high-atomic pages and those of contiguous-memory areas go with
+    /// the movable ones and from there back to their own list.
     #[inline(never)]
     fn free_elsewhere(&self, block: FreeBlock, migrate_type: MigrateType) {
         let list = ListIdx::new(block.order(), MigrateType::Movable);
-        match list.filter(|_| migrate_type == MigrateType::HighAtomic) {
+        match list.filter(|_| matches!(migrate_type, MigrateType::HighAtomic | MigrateType::Cma)) {
             Some(list) => self.free_to_list(block, list),
             None => self.free_to_buddy(block, migrate_type),
         }

@@ -8,9 +8,10 @@
 //! CPUSET          see `walk`      !__GFP_ATOMIC                  -
 //! NOFRAGMENT      Normal zone     -                              -
 //! KSWAPD          __GFP_KSWAPD_RECLAIM, always
+//! CMA             movable pages, always
 //! ```
 
-use crate::gfp::Gfp;
+use crate::gfp::{Gfp, MigrateType};
 
 use super::hooks::Reserves;
 
@@ -28,6 +29,8 @@ bitflags::bitflags! {
         const HIGH = 0x20;
         /// Only nodes that the context allows (Linux: `ALLOC_CPUSET`).
         const CPUSET = 0x40;
+        /// Contiguous-memory areas may be used (Linux: `ALLOC_CMA`).
+        const CMA = 0x80;
         /// Types are not mixed within pageblocks (Linux: `ALLOC_NOFRAGMENT`).
         const NOFRAGMENT = 0x100;
         /// kswapd may be woken (Linux: `ALLOC_KSWAPD`).
@@ -39,7 +42,11 @@ impl AllocFlags {
     /// Of the first try, less what depends on the zone.
     #[inline]
     pub(super) const fn first(gfp: Gfp) -> Self {
-        if gfp.contains(Gfp::KSWAPD_RECLAIM) { Self::KSWAPD } else { Self::empty() }
+        let kswapd = if gfp.contains(Gfp::KSWAPD_RECLAIM) { Self::KSWAPD } else { Self::empty() };
+        match gfp.migrate_type() {
+            MigrateType::Movable => kswapd.union(Self::CMA),
+            _ => kswapd,
+        }
     }
 
     /// Of the tries after that (Linux: `gfp_to_alloc_flags`).
@@ -87,7 +94,7 @@ mod tests {
             (Gfp::ATOMIC_CONTEXT, F::HIGH | F::HARDER | F::KSWAPD),
             (Gfp::ATOMIC_CONTEXT | Gfp::NOMEMALLOC, F::HIGH | F::KSWAPD),
             (Gfp::KERNEL | Gfp::HIGH, F::CPUSET | F::HIGH | F::KSWAPD),
-            (Gfp::TRANSHUGE_LIGHT, F::CPUSET),
+            (Gfp::TRANSHUGE_LIGHT, F::CPUSET | F::CMA),
             (Gfp::empty(), F::CPUSET),
         ] {
             assert_eq!(F::second(gfp), flags, "{gfp:?}");

@@ -29,6 +29,8 @@ mod block;
 mod boot;
 mod check;
 mod context;
+#[allow(unsafe_code, reason = "owns pages by their numbers")]
+mod contig;
 mod destructor;
 #[allow(unsafe_code, reason = "makes slices of memory that it owns")]
 mod exact;
@@ -38,6 +40,7 @@ mod fault_inject;
 mod flags;
 mod highatomic;
 mod hooks;
+mod isolate;
 #[allow(unsafe_code, reason = "makes slices of memory that it owns")]
 mod memory;
 mod names;
@@ -64,10 +67,12 @@ mod policy_tests;
 mod tests;
 
 pub use block::{PageBlock, SplitPages};
+pub use contig::{ContigError, ContigPages, ContigType};
 pub use destructor::Retire;
 pub use exact::ExactPages;
 pub use fault_inject::{FailSpec, Malformed};
 pub use hooks::{CompactPriority, CompactResult, Context, Progress, Reclaim, Reserves, Shortage};
+pub use isolate::IsolatedRange;
 pub use memory::PageMemory;
 pub use names::GfpNames;
 pub use report::bug;

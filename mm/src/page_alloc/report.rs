@@ -130,6 +130,7 @@ pub(super) const fn letter(migrate_type: MigrateType) -> char {
         MigrateType::Movable => 'M',
         MigrateType::Reclaimable => 'E',
         MigrateType::HighAtomic => 'H',
+        MigrateType::Cma => 'C',
         MigrateType::Isolate => 'I',
     }
 }

@@ -1,7 +1,9 @@
 //! What takes a zone's lock: blocks between a zone's free lists and a CPU's lists, and single ones.
 
 use crate::arch::IrqGuard;
-use crate::buddy::{BadPage, Fragment, FreeAreas, FreeBlock, Pageblocks, note_migrate_type};
+use crate::buddy::{
+    BadPage, Fragment, FreeAreas, FreeBlock, Pageblocks, note_migrate_type, noted_migrate_type,
+};
 use crate::gfp::MigrateType;
 use crate::order::Order;
 use crate::pcp::{Limits, ListIdx, Pcp};
@@ -62,15 +64,18 @@ impl PageAllocator {
     /// Gives all pages on this CPU's lists back to the buddy (Linux: `drain_local_pages`). Any context; takes each zone's
     /// lock once, and time by the pages.
     pub fn drain_local(&self) {
-        for zone in self.nodes().populated_zones() {
-            let irq = IrqGuard::new();
-            self.with_pcp(zone, &irq, |pcp| {
-                let count = pcp.count();
-                if count > 0 {
-                    free_from_pcp(zone, pcp, ListIdx::FIRST, count, &irq);
-                }
-            });
-        }
+        self.nodes().populated_zones().for_each(|zone| self.drain_zone(zone));
+    }
+
+    /// The same for one zone (Linux: `drain_pages_zone` for this CPU).
+    pub fn drain_zone(&self, zone: &Zone) {
+        let irq = IrqGuard::new();
+        self.with_pcp(zone, &irq, |pcp| {
+            let count = pcp.count();
+            if count > 0 {
+                free_from_pcp(zone, pcp, ListIdx::FIRST, count, &irq);
+            }
+        });
     }
 }
 
@@ -141,8 +146,10 @@ fn refill(
     let count = limits(zone).refill_blocks(order);
     let filled = free.alloc_bulk(order, migrate_type, count, fragment, &Boosting { zone, depth }, |block| {
         sound(check_new(zone.sparse().machine(), &block));
+        // The list that it was on: movable pages may be those of a contiguous-memory area.
+        let source = noted_migrate_type(&block).unwrap_or(migrate_type);
         for part in block.shatter(order) {
-            note_migrate_type(&part, migrate_type);
+            note_migrate_type(&part, source);
             pcp.refill(list, part);
         }
     });

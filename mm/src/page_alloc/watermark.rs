@@ -124,12 +124,14 @@ impl Depth {
     /// Linux: `__zone_watermark_ok`, given all that is added to the watermark.
     #[inline]
     fn above(self, floor: u64, free_pages: u64, free: &FreeAreas, order: Order) -> bool {
-        let harder = self.flags.harder();
-        let unusable = if harder { 0 } else { free.pages_of(MigrateType::HighAtomic) };
+        let (harder, cma) = (self.flags.harder(), self.flags.contains(AllocFlags::CMA));
+        let barred = |may_use, migrate_type| if may_use { 0 } else { free.pages_of(migrate_type) };
+        let unusable = barred(harder, MigrateType::HighAtomic) + barred(cma, MigrateType::Cma);
         let usable = free_pages.saturating_sub(unusable + order.nr_pages() - 1);
         usable > floor
             && (order == Order::ZERO
                 || free.has_block(order, &MigrateType::ALL[..MigrateType::PCP_COUNT])
+                || cma && free.has_block(order, &[MigrateType::Cma])
                 || harder && free.has_block(order, &[MigrateType::HighAtomic]))
     }
 }

@@ -27,7 +27,7 @@ pub fn zone_info(pages: &PageAllocator, zone: &Zone) -> ZoneInfo {
         spanned: zone.spanned(),
         present: zone.present(),
         managed: zone.managed(),
-        cma: 0,
+        cma: zone.cma_pages(),
         protection: protection(zone),
         stats: zone.counters().snapshot(),
         numa: if zone.is_populated() { numa(&pages.events(zone)) } else { [0; NumaEvent::COUNT] },
@@ -75,6 +75,7 @@ pub fn pageblocks(zone: &Zone) -> [u64; MigrateType::COUNT] {
 /// What `/proc/meminfo` is made from.
 pub fn mem_info(nodes: &Nodes, others: Others) -> MemInfo {
     MemInfo {
+        cma: nodes.populated_zones().map(Zone::cma_pages).sum(),
         total: nodes.populated_zones().map(Zone::managed).sum(),
         zones: zone_sums(nodes),
         nodes: node_sums(nodes),

@@ -271,14 +271,15 @@ fn write_zoneinfo(system: &System<'_>, out: &mut dyn Write) -> fmt::Result {
 }
 
 fn write_pagetypeinfo(pages: &PageAllocator, out: &mut dyn Write) -> fmt::Result {
+    let types = freelists::shown_types(pages.nodes().populated_zones().map(Zone::cma_pages).sum());
     for node in pages.nodes().iter().filter(|node| Node::has_memory(node)) {
         freelists::write_pagetype_head(out)?;
         for zone in node.populated_zones() {
-            freelists::write_pagetype_free(out, &collect::free_lists(zone))?;
+            freelists::write_pagetype_free(out, &collect::free_lists(zone), types)?;
         }
-        freelists::write_pageblock_head(out)?;
+        freelists::write_pageblock_head(out, types)?;
         for zone in node.populated_zones() {
-            freelists::write_pageblocks(out, zone.node(), zone.idx(), &collect::pageblocks(zone))?;
+            freelists::write_pageblocks(out, zone.node(), zone.idx(), &collect::pageblocks(zone), types)?;
         }
     }
     Ok(())

@@ -9,6 +9,19 @@ use crate::order::{Order, PAGEBLOCK_NR_PAGES, PAGEBLOCK_ORDER};
 /// Above it Linux stops counting a list of `/proc/pagetypeinfo`, not to hold the zone's lock for long.
 const COUNTED: u64 = 100_000;
 
+/// The types that `/proc/pagetypeinfo` shows on a machine whose contiguous-memory areas have so many pages: without any it
+/// reads as that of a Linux built without them, as Debian's is.
+pub fn shown_types(cma_pages: u64) -> &'static [MigrateType] {
+    const WITHOUT_CMA: [MigrateType; MigrateType::COUNT - 1] = [
+        MigrateType::Unmovable,
+        MigrateType::Movable,
+        MigrateType::Reclaimable,
+        MigrateType::HighAtomic,
+        MigrateType::Isolate,
+    ];
+    if cma_pages == 0 { &WITHOUT_CMA } else { &MigrateType::ALL }
+}
+
 /// The free blocks of a zone: how many by order and migratetype.
 #[derive(Clone, Debug)]
 pub struct FreeLists {
@@ -62,8 +75,8 @@ pub fn write_pagetype_head(out: &mut dyn Write) -> fmt::Result {
 ///
 /// # Errors
 /// Those of `out`.
-pub fn write_pagetype_free(out: &mut dyn Write, lists: &FreeLists) -> fmt::Result {
-    for migrate_type in MigrateType::ALL {
+pub fn write_pagetype_free(out: &mut dyn Write, lists: &FreeLists, types: &[MigrateType]) -> fmt::Result {
+    for migrate_type in types {
         let zone = lists.zone.name();
         write!(out, "Node {:>4}, zone {zone:>8}, type {:>12} ", lists.node, migrate_type.name())?;
         for nr in lists.nr.map(|by_type| by_type[migrate_type.index()]) {
@@ -78,9 +91,9 @@ pub fn write_pagetype_free(out: &mut dyn Write, lists: &FreeLists) -> fmt::Resul
 ///
 /// # Errors
 /// Those of `out`.
-pub fn write_pageblock_head(out: &mut dyn Write) -> fmt::Result {
+pub fn write_pageblock_head(out: &mut dyn Write, types: &[MigrateType]) -> fmt::Result {
     write!(out, "\n{:<23}", "Number of blocks type ")?;
-    for migrate_type in MigrateType::ALL {
+    for migrate_type in types {
         write!(out, "{:>12} ", migrate_type.name())?;
     }
     writeln!(out)
@@ -95,9 +108,10 @@ pub fn write_pageblocks(
     node: NodeId,
     zone: ZoneIdx,
     blocks: &[u64; MigrateType::COUNT],
+    types: &[MigrateType],
 ) -> fmt::Result {
     write!(out, "Node {node}, zone {:>8} ", zone.name())?;
-    for nr in blocks {
+    for nr in types.iter().map(|t| blocks[t.index()]) {
         write!(out, "{nr:>12} ")?;
     }
     writeln!(out)
@@ -112,7 +126,7 @@ mod tests {
     fn dma32(singles: u64) -> FreeLists {
         let unmovable = [0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 0];
         let movable = [singles, 1, 1, 1, 1, 2, 2, 1, 2, 2, 735];
-        let nr = core::array::from_fn(|n| [unmovable[n], movable[n], 0, 0, 0]);
+        let nr = core::array::from_fn(|n| [unmovable[n], movable[n], 0, 0, 0, 0]);
         FreeLists { node: NodeId(0), zone: ZoneIdx::Dma32, nr }
     }
 
@@ -143,7 +157,7 @@ Free pages count per migrate type at order       0      1      2      3      4  
 ",
         );
         check(
-            |out| write_pagetype_free(out, &dma32(123_456)),
+            |out| write_pagetype_free(out, &dma32(123_456), shown_types(0)),
             "Node    0, zone    DMA32, type    Unmovable      0      0      0      0      0      0      0      1      1      1      0 
 Node    0, zone    DMA32, type      Movable >100000      1      1      1      1      2      2      1      2      2    735 
 Node    0, zone    DMA32, type  Reclaimable      0      0      0      0      0      0      0      0      0      0      0 
@@ -156,12 +170,24 @@ Node    0, zone    DMA32, type      Isolate      0      0      0      0      0  
     #[test]
     fn pageblocks_read_as_in_linux() {
         check(
-            |out| write_pageblock_head(out),
+            |out| write_pageblock_head(out, shown_types(0)),
             "\nNumber of blocks type     Unmovable      Movable  Reclaimable   HighAtomic      Isolate \n",
         );
         check(
-            |out| write_pageblocks(out, NodeId(0), ZoneIdx::Dma32, &[2, 1526, 0, 0, 0]),
+            |out| write_pageblocks(out, NodeId(0), ZoneIdx::Dma32, &[2, 1526, 0, 0, 7, 0], shown_types(0)),
             "Node 0, zone    DMA32            2         1526            0            0            0 \n",
+        );
+    }
+
+    #[test]
+    fn contiguous_memory_is_shown_where_there_is_some() {
+        check(
+            |out| write_pageblock_head(out, shown_types(512)),
+            "\nNumber of blocks type     Unmovable      Movable  Reclaimable   HighAtomic          CMA      Isolate \n",
+        );
+        check(
+            |out| write_pageblocks(out, NodeId(0), ZoneIdx::Dma32, &[2, 1526, 0, 0, 7, 0], shown_types(512)),
+            "Node 0, zone    DMA32            2         1526            0            0            7            0 \n",
         );
     }
 }

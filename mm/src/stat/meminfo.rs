@@ -12,6 +12,8 @@ use crate::counters::{NodeValues, ZoneValues};
 pub struct MemInfo {
     /// Managed pages of all zones (Linux: `totalram_pages`).
     pub total: u64,
+    /// Pages of contiguous-memory areas (Linux: `totalcma_pages`).
+    pub cma: u64,
     /// Counters of all zones, summed.
     pub zones: ZoneValues,
     /// Counters of all nodes, summed.
@@ -196,6 +198,10 @@ fn write_kernel(out: &mut dyn Write, info: &MemInfo) -> fmt::Result {
 }
 
 fn write_huge(out: &mut dyn Write, info: &MemInfo) -> fmt::Result {
+    if info.cma != 0 {
+        // As a Linux without contiguous-memory areas where there are none.
+        write_pages(out, &[("CmaTotal:", info.cma), ("CmaFree:", info.zone(ZoneStat::FreeCma))])?;
+    }
     let names = ["HugePages_Total:", "HugePages_Free:", "HugePages_Rsvd:", "HugePages_Surp:"];
     for (name, nr) in names.iter().zip(info.others.huge_pages) {
         writeln!(out, "{name:<19}{nr:>5}")?;
@@ -242,7 +248,7 @@ pub(super) mod tests {
             direct_map_kib: [24_448, 3_121_152, 3_145_728],
             ..Others::default()
         };
-        MemInfo { total: 1_005_570, zones, nodes, reserves, others }
+        MemInfo { total: 1_005_570, cma: 0, zones, nodes, reserves, others }
     }
 
     #[test]

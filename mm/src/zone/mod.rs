@@ -39,6 +39,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use crate::buddy::FreeAreas;
 use crate::counters::{ZoneCounters, ZoneStat};
+use crate::gfp::MigrateType;
 use crate::id::{NodeId, ZoneIdx};
 use crate::order::PAGEBLOCK_NR_PAGES;
 use crate::pcp::Pcp;
@@ -90,6 +91,7 @@ pub struct Zone {
     spanned: AtomicU64,
     present: AtomicU64,
     managed: AtomicU64,
+    cma_pages: AtomicU64,
     free: Line<SpinLock<FreeAreas>>,
     vm_stat: Line<ZoneCounters>,
 }
@@ -136,6 +138,7 @@ impl Zone {
             spanned: AtomicU64::new(span.pages.nr_pages()),
             present: AtomicU64::new(span.present),
             managed: AtomicU64::new(0),
+            cma_pages: AtomicU64::new(0),
             free: Line(SpinLock::new(Level::Zone, FreeAreas::new(sparse.machine(), span.pages))),
             vm_stat: Line(counters),
         }
@@ -348,10 +351,22 @@ impl Zone {
         self.vm_stat.0.add(stat, delta);
     }
 
-    /// Changes `NR_FREE_PAGES`, without an atomic read-modify-write: the zone is locked, as `_free` shows.
+    /// Changes `NR_FREE_PAGES` and brings `NR_FREE_CMA_PAGES` up to date, without atomic read-modify-writes: the zone is
+    /// locked, as `free` shows.
     #[inline]
-    pub fn add_free(&self, _free: &mut FreeAreas, delta: i64) {
+    pub fn add_free(&self, free: &mut FreeAreas, delta: i64) {
         self.vm_stat.0.add_locked(ZoneStat::FreePages, delta);
+        self.vm_stat.0.set_locked(ZoneStat::FreeCma, free.pages_of(MigrateType::Cma));
+    }
+
+    /// Pages of contiguous-memory areas in it (Linux: `zone_cma_pages`).
+    pub fn cma_pages(&self) -> u64 {
+        self.cma_pages.load(Ordering::Relaxed)
+    }
+
+    /// Counts `nr_pages` more as those of contiguous-memory areas.
+    pub fn add_cma_pages(&self, nr_pages: u64) {
+        self.cma_pages.fetch_add(nr_pages, Ordering::Relaxed);
     }
 
     /// Pages that users cannot count on: the high watermark and the largest reserve, at most all (Linux:

@@ -2,6 +2,7 @@
 
 mod aml;
 mod amount;
+mod cma;
 mod cmdline;
 mod e820;
 mod madt;
@@ -28,6 +29,7 @@ const fn target(name: &'static str, run: fn(&[u8])) -> Target {
 pub const TARGETS: &[Target] = &[
     target("aml", aml::run),
     target("amount", amount::run),
+    target("cma", cma::run),
     target("cmdline", cmdline::run),
     target("e820", e820::run),
     target("madt", madt::run),

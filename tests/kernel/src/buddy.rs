@@ -139,7 +139,7 @@ fn reserves_are_for_those_who_may_take_them() {
         let left = memory.pages.free_pages_total();
         let atomic = hoard.take_all(Gfp::ATOMIC_CONTEXT, Order::ZERO, None);
         assert!(0 < atomic && atomic < left, "an atomic allocation may take {atomic} of {left} pages");
-        let rest = hoard.take_all(Gfp::KERNEL | Gfp::MEMALLOC, Order::ZERO, None);
+        let rest = hoard.take_all(Gfp::HIGHUSER_MOVABLE | Gfp::MEMALLOC, Order::ZERO, None);
         assert!(rest > 0);
         assert_eq!(memory.pages.free_pages_total(), 0, "nothing is left for who frees memory");
         memory.pages.validate();

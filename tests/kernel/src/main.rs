@@ -1,7 +1,7 @@
 //! The in-kernel test suites: the kernel with tests in place of its workload.
 //!
 //! ```text
-//! map -> nodes -> buddy -> slabs -> tables -> faults      the layers, in the order of boot
+//! map -> nodes -> buddy, contig -> slabs -> tables -> faults      the layers, in the order of boot
 //! counters                                                what the layers count
 //! smoke, apic, threads, sleeping, printing, ioremap       the machine
 //! planted                                                 failures on purpose
@@ -11,6 +11,7 @@
 
 mod apic;
 mod buddy;
+mod contig;
 mod counters;
 mod faults;
 mod ioremap;

@@ -96,8 +96,15 @@ impl Hoard {
         }
     }
 
-    /// Takes blocks of every order until nothing is left for `gfp`: large ones first, so that it is quick.
+    /// Takes blocks of every order until nothing is left for `gfp`, nor for movable pages: large ones first, so that it is
+    /// quick.
     pub(crate) fn exhaust(&mut self, gfp: Gfp) {
+        self.exhaust_type(gfp);
+        self.exhaust_type(gfp | Gfp::MOVABLE);
+    }
+
+    /// The same for just the type that `gfp` says.
+    pub(crate) fn exhaust_type(&mut self, gfp: Gfp) {
         Order::all().rev().for_each(|order| {
             self.take_all(gfp, order, None);
         });
