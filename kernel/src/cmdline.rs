@@ -28,6 +28,7 @@ const KNOWN: &[&str] = &[
     "bench",
     "debug",
     "dump",
+    "fail_page_alloc",
     "ignore_loglevel",
     "kernelcore",
     "ktest",

@@ -18,6 +18,7 @@
 //! fault        the MMU's page faults -> the thread's address space
 //! workload     what boot ends with
 //! dump         the files that the command line asks for
+//! context      who allocates, for the page allocator
 //! iomem        the resource tree behind /proc/iomem
 //! sysctl       settings that change at run time
 //! ```
@@ -26,6 +27,7 @@
 //! - I1: [`MEMORY`] is set once, when everything up to the slab caches works, and never changes.
 
 pub mod chipset;
+mod context;
 mod dump;
 mod early;
 pub mod early_ioremap;
@@ -332,9 +334,13 @@ fn page_allocator(
     let range = memblock.alloc(request)?;
     let at = NonNull::new(Machine.phys_to_virt(PhysAddr::new(range.start()))).ok_or(Error::Layout)?;
     // SAFETY: just allocated with that layout, for good; the only allocator; the lists have as many CPUs.
-    let pages =
-        PAGES.call_once(|| unsafe { PageAllocator::new(nodes, at, nr_cpus, |cpu| numa.node_of_cpu(cpu)) });
+    let mut pages = unsafe { PageAllocator::new(nodes, at, nr_cpus, |cpu| numa.node_of_cpu(cpu)) };
+    if let Some(faults) = options.fail_page_alloc {
+        pages.inject_faults(faults, crate::console::clock::tsc_khz());
+    }
+    let pages = PAGES.call_once(|| pages);
     pages.set_tick_khz(crate::console::clock::tsc_khz());
+    pages.set_context(&context::CurrentThread);
     // SAFETY: the nodes were built from this memblock; its free memory is nobody's.
     unsafe { mm::init::hand_over(memblock, pages) };
     let cma = cma.map_or(0, |area| area.pages().nr_pages() * PAGE_SIZE as u64);

@@ -3,6 +3,7 @@
 use mm::cma::CmaRequest;
 use mm::cmdline::Cmdline;
 use mm::node::HugePages;
+use mm::page_alloc::FailSpec;
 use mm::zone::{Amount, MovableRequest};
 use mm::{memblock, numa};
 
@@ -23,6 +24,8 @@ pub(super) struct Options {
     pub(super) zonelists: Zonelists,
     /// The contiguous-memory area.
     pub(super) cma: Option<CmaRequest>,
+    /// Which allocations fail on purpose.
+    pub(super) fail_page_alloc: Option<FailSpec>,
 }
 
 /// Whether zonelists are logged.
@@ -52,6 +55,7 @@ impl Options {
             huge_pages: huge_pages(cmdline),
             zonelists: zonelists(cmdline),
             cma: cma(cmdline),
+            fail_page_alloc: fail_page_alloc(cmdline),
         }
     }
 }
@@ -101,6 +105,15 @@ fn cma(cmdline: &Cmdline<'_>) -> Option<CmaRequest> {
         cmdline::malformed("cma");
     }
     request
+}
+
+fn fail_page_alloc(cmdline: &Cmdline<'_>) -> Option<FailSpec> {
+    let text = cmdline.last("fail_page_alloc")?.value.unwrap_or("");
+    let spec = FailSpec::parse(text);
+    if spec.is_err() {
+        log::warn!("FAULT_INJECTION: failed to parse arguments");
+    }
+    spec.ok()
 }
 
 fn zonelists(cmdline: &Cmdline<'_>) -> Zonelists {

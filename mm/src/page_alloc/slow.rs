@@ -15,7 +15,7 @@
 //! ```
 //! As long as nobody has said how memory comes back ([`PageAllocator::set_reclaim`]), there is nothing to wait for: then
 //! what must not fail may use all reserves, and fails with them. An allocation that cannot wait has this CPU's lists
-//! drained before it fails, which Linux leaves out.
+//! drained before it fails, and what may use all reserves gets the high-atomic ones, which Linux leaves out.
 
 use crate::buddy::FreeBlock;
 use crate::gfp::{Gfp, MigrateType};
@@ -178,9 +178,7 @@ impl Attempt<'_> {
         }
         let context = self.pages.hooks.context();
         if !self.has(Gfp::DIRECT_RECLAIM) {
-            // Pages of other orders and types on this CPU's lists may be what is missing.
-            self.pages.drain_local();
-            return self.walk().map_or(Round::Failed, Round::Found);
+            return self.without_waiting();
         }
         if context.reserves() == Reserves::All {
             // Who reclaims does not reclaim for itself.
@@ -216,12 +214,28 @@ impl Attempt<'_> {
         }
     }
 
+    /// The last resorts of who cannot wait: pages of other orders and types on this CPU's lists, and for who may use all
+    /// reserves those that are set apart.
+    fn without_waiting(&mut self) -> Round {
+        self.pages.drain_local();
+        match self.walk() {
+            Some(block) => Round::Found(block),
+            None if self.depth.flags.contains(AllocFlags::NO_WATERMARKS) => self.release(),
+            None => Round::Failed,
+        }
+    }
+
     /// The last resorts with nothing to reclaim: what is on lists, and what is set apart.
     fn without_reclaim(&mut self) -> Round {
         self.pages.drain_all();
-        if let Some(block) = self.walk() {
-            return Round::Found(block);
+        match self.walk() {
+            Some(block) => Round::Found(block),
+            None => self.release(),
         }
+    }
+
+    /// Takes what is set apart for atomic allocations.
+    fn release(&self) -> Round {
         let what = self.request.shortage(self.list);
         let release = super::highatomic::Release::Any;
         match self.pages.unreserve_highatomic(&what, self.migrate_type(), release) {

@@ -4,6 +4,8 @@
 //! map -> nodes -> buddy, contig -> slabs -> tables -> faults      the layers, in the order of boot
 //! counters                                                what the layers count
 //! smoke, apic, threads, sleeping, printing, ioremap       the machine
+//! exhaustion                                              what happens when all is used
+//! smoke, apic, threads, printing, ioremap                 the machine
 //! planted                                                 failures on purpose
 //! ```
 #![no_std]
@@ -13,6 +15,7 @@ mod apic;
 mod buddy;
 mod contig;
 mod counters;
+mod exhaustion;
 mod faults;
 mod ioremap;
 mod map;
