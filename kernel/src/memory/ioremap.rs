@@ -72,7 +72,8 @@ pub struct TypeNodes {
 unsafe impl NodeAlloc for TypeNodes {
     fn alloc_node(&mut self, layout: Layout) -> Result<NonNull<u8>, OutOfMemory> {
         debug_assert!(layout.align() <= 8);
-        self.memory.slub.kmalloc(layout.size(), Gfp::KERNEL).map_err(|_| OutOfMemory)
+        // Under the types' lock: nobody may wait.
+        self.memory.slub.kmalloc(layout.size(), Gfp::NOWAIT).map_err(|_| OutOfMemory)
     }
 
     unsafe fn free_node(&mut self, block: NonNull<u8>, _layout: Layout) {

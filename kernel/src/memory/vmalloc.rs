@@ -34,7 +34,8 @@ pub struct AreaNodes {
 unsafe impl NodeAlloc for AreaNodes {
     fn alloc_node(&mut self, layout: Layout) -> Result<NonNull<u8>, OutOfMemory> {
         debug_assert_eq!(layout, Space::NODE_LAYOUT);
-        self.memory.vmap_areas.alloc(Gfp::KERNEL).map_err(|_| OutOfMemory)
+        // Under the spaces' lock: nobody may wait.
+        self.memory.vmap_areas.alloc(Gfp::NOWAIT).map_err(|_| OutOfMemory)
     }
 
     unsafe fn free_node(&mut self, block: NonNull<u8>, _layout: Layout) {

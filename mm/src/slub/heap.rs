@@ -45,9 +45,9 @@ impl Default for KernelHeap {
     }
 }
 
-/// What an allocation may do here: Rust code does not say, so it may sleep only where interrupts are on.
+/// What an allocation may do here: Rust code does not say, so it may sleep where anybody may.
 fn context() -> Gfp {
-    if arch::irqs_enabled() { Gfp::KERNEL } else { Gfp::ATOMIC_CONTEXT }
+    if arch::may_sleep() { Gfp::KERNEL } else { Gfp::ATOMIC_CONTEXT }
 }
 
 // SAFETY: memory is `kmalloc`'s: as large and aligned as the layout says, and nobody else's until it is freed.

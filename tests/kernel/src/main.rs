@@ -5,7 +5,6 @@
 //! counters                                                what the layers count
 //! smoke, apic, threads, sleeping, printing, ioremap       the machine
 //! exhaustion                                              what happens when all is used
-//! smoke, apic, threads, printing, ioremap                 the machine
 //! planted                                                 failures on purpose
 //! ```
 #![no_std]
