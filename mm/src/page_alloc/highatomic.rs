@@ -16,6 +16,7 @@ use crate::buddy::{FreeAreas, FreeBlock, Pageblocks};
 use crate::gfp::MigrateType;
 use crate::order::{Order, PAGEBLOCK_NR_PAGES};
 use crate::page::PagePtr;
+use crate::pfn::Pfn;
 use crate::zone::Zone;
 
 use super::PageAllocator;
@@ -36,15 +37,24 @@ fn limit(zone: &Zone) -> u64 {
     zone.managed() / 100 + PAGEBLOCK_NR_PAGES
 }
 
+/// Whether a frame's pageblock lies in the zone with all its frames. Free blocks of others are not moved between types
+/// (`buddy`, as in Linux): they would stay set apart for good.
+fn is_whole(zone: &Zone, pfn: Pfn) -> bool {
+    let start = pfn.align_down(PAGEBLOCK_NR_PAGES);
+    let span = zone.span();
+    span.start <= start && start + PAGEBLOCK_NR_PAGES <= span.end
+}
+
 impl PageAllocator {
     /// Sets the pageblock of a block that was just allocated apart (Linux: `reserve_highatomic_pageblock`). Takes the
     /// zone's lock.
     #[cold]
     pub(super) fn reserve_highatomic(&self, zone: &Zone, block: &FreeBlock) {
-        if zone.nr_reserved_highatomic() >= limit(zone) {
+        let page = block.page();
+        if zone.nr_reserved_highatomic() >= limit(zone) || !is_whole(zone, page.pfn(self.machine())) {
             return;
         }
-        let (irq, page) = (IrqGuard::new(), block.page());
+        let irq = IrqGuard::new();
         with_free(zone, &irq, |free| {
             let of = zone.sparse().migrate_type(page.pfn(self.machine()));
             if zone.nr_reserved_highatomic() < limit(zone) && of.index() < MigrateType::PCP_COUNT {
