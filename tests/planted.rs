@@ -15,8 +15,9 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 /// The one that passes comes last, after all that took their machine down.
-const ORDER: [&str; 19] = [
+const ORDER: [&str; 20] = [
     "planted::panics",
+    "planted::panics_on_another_cpu",
     "planted::fails_an_assertion",
     "planted::hangs",
     "planted::triple_faults",
@@ -91,6 +92,13 @@ fn a_test_that_passes_does_so_after_all_failures() {
 fn a_panic_is_that_tests_failure_with_its_log() {
     fails("planted::panics", "", "a planted panic");
     fails("planted::fails_an_assertion", "", "a planted assertion");
+}
+
+#[test]
+fn a_panic_of_another_cpu_ends_the_run_with_its_report() {
+    let name = "planted::panics_on_another_cpu";
+    fails(name, "a planted panic on CPU 1", "CPU: 1 PID: ");
+    fails_in_its_function(name, "Kernel panic - not syncing: a planted panic on CPU 1");
 }
 
 #[test]
@@ -184,7 +192,7 @@ fn an_early_exit_is_that_tests_failure_also_with_success() {
 fn a_soft_failure_needs_no_new_boot() {
     let failure = results().verdicts["planted::is_unknown_to_the_kernel"].as_ref().expect("it fails");
     assert!(failure.reason.contains("no such test"), "{failure:?}");
-    assert_eq!(results().nr_boots, 18, "one boot, and one after each of the seventeen that ended theirs");
+    assert_eq!(results().nr_boots, 19, "one boot, and one after each of the eighteen that ended theirs");
 }
 
 #[test]

@@ -33,6 +33,7 @@ const KNOWN: &[&str] = &[
     "kernelcore",
     "ktest",
     "loglevel",
+    "maxcpus",
     "mem",
     "memblock",
     "memmap",
@@ -41,6 +42,8 @@ const KNOWN: &[&str] = &[
     "movablecore",
     // There is no randomised layout to turn off.
     "nokaslr",
+    "nosmp",
+    "nr_cpus",
     "numa",
     "poweroff",
     "quiet",

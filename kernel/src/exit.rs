@@ -34,6 +34,8 @@ fn end(code: u32) -> ! {
     // SAFETY: the port belongs to isa-debug-exit or to nothing.
     unsafe { Port::<u32>::new(DEBUG_EXIT).write(code) };
     // Still here: there is no such device.
+    crate::cpu::ipi::become_stopper();
+    crate::cpu::ipi::stop_others();
     if code == SUCCESS {
         // SAFETY: on machines without this register the write goes nowhere; we have nothing left to lose.
         unsafe { Port::<u16>::new(PM1A_CONTROL).write(SOFT_OFF) };

@@ -20,6 +20,7 @@
 //! # Locking
 //! Interrupts are off from the loader's jump until threads run; from then on they are on but in handlers and under spin
 //! locks, and a thread may be pre-empted, and go on elsewhere, wherever they are on and no `thread::preempt::Guard` lives.
+//! Whoever waits for another CPU serves the others meanwhile: see `cpu::call`.
 #![no_std]
 
 extern crate alloc;

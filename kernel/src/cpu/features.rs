@@ -100,6 +100,13 @@ pub fn enable(features: &Features) {
     SMAP.store(features.smap, Relaxed);
 }
 
+/// As [`enable`], on a CPU that shall have the same control register as the one whose `cr4` it is.
+pub(super) fn enable_as(features: &Features, cr4: u64) {
+    // SAFETY: what the boot CPU uses, this one has: they are of one kind.
+    unsafe { Cr4::write_raw(cr4) };
+    enable(features);
+}
+
 /// The CPU's name, from its brand string.
 pub fn log_name() {
     let cpuid = CpuId::new();

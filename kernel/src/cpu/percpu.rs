@@ -7,7 +7,8 @@
 //! gs:[16]  address of the record of held locks   read by mm::arch::with_held_locks
 //! gs:[24]  the thread that runs                 see thread
 //! gs:[32]  fatal reports under way (u32)   see debug::panic
-//! gs:[36]  interrupts taken, by kind (u32 each)
+//! gs:[36]  whether a call to other CPUs is under way (u32)   see cpu::call
+//! ...      interrupts taken, by kind; the stacks that the CPU started with and takes exceptions on
 //! ```
 //!
 //! # Invariants
@@ -19,12 +20,14 @@
 
 use core::arch::asm;
 use core::mem::offset_of;
+use core::ops::Range;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use mm::lockdep::HeldLocks;
 use x86_64::VirtAddr;
 use x86_64::registers::model_specific::{GsBase, KernelGsBase};
 
+use super::tables::NR_IST;
 use crate::thread::Thread;
 
 /// What a CPU keeps for itself. Stays at one place for good.
@@ -40,6 +43,10 @@ pub struct PerCpuArea {
     pub current: AtomicPtr<Thread>,
     /// How many fatal reports are under way here: more than one means that reporting itself failed.
     pub reports: AtomicU32,
+    /// 1 while the CPU waits for others that it has called.
+    pub calling: AtomicU32,
+    /// The stack that the CPU started on, and those of its TSS: start and end each, 0 before they are known.
+    stacks: [[AtomicU64; 2]; 1 + NR_IST],
     /// How many interrupts were taken here.
     pub interrupts: Counts,
     /// The locks held here; empty but in debug builds. What `held_locks` points to.
@@ -60,11 +67,15 @@ pub enum Kind {
     Error,
     /// Vanished ones (`SPU`).
     Spurious,
+    /// Calls by other CPUs that were served (`CAL`).
+    Call,
+    /// Of CPUs that have given this one something to run (`RES`).
+    Reschedule,
 }
 
 impl Kind {
     /// How many kinds there are.
-    pub const COUNT: usize = Self::Spurious as usize + 1;
+    pub const COUNT: usize = Self::Reschedule as usize + 1;
 }
 
 impl Counts {
@@ -101,9 +112,16 @@ impl PerCpuArea {
             held_locks: AtomicPtr::new(core::ptr::null_mut()),
             current: AtomicPtr::new(core::ptr::null_mut()),
             reports: AtomicU32::new(0),
+            calling: AtomicU32::new(0),
+            stacks: [const { [const { AtomicU64::new(0) }; 2] }; 1 + NR_IST],
             interrupts: Counts::new(),
             locks: HeldLocks::new(),
         }
+    }
+
+    /// The stack that the CPU started on, then those of its TSS, IST 1 first. Empty ranges before [`set_stacks`].
+    pub fn stacks(&self) -> impl Iterator<Item = Range<u64>> {
+        self.stacks.iter().map(|[start, end]| start.load(Relaxed)..end.load(Relaxed))
     }
 
     /// The number of the CPU.
@@ -138,6 +156,17 @@ pub unsafe fn install(area: &'static PerCpuArea, cpu: u32) {
     GsBase::write(base);
     // What SWAPGS brings when user space is entered: nothing of ours.
     KernelGsBase::write(VirtAddr::zero());
+}
+
+/// Says which stacks the area's CPU has, so that backtraces may read there.
+///
+/// # Safety
+/// They are mapped for good.
+pub unsafe fn set_stacks(area: &PerCpuArea, start: Range<u64>, ist: [Range<u64>; NR_IST]) {
+    for ([first, end], stack) in area.stacks.iter().zip([start].into_iter().chain(ist)) {
+        first.store(stack.start, Relaxed);
+        end.store(stack.end, Relaxed);
+    }
 }
 
 /// The area of the CPU that runs this. Meaningful while the caller cannot migrate.

@@ -26,6 +26,7 @@ use x86_64::structures::gdt::{Descriptor, GlobalDescriptorTable};
 use x86_64::structures::tss::TaskStateSegment;
 use x86_64::{PrivilegeLevel, VirtAddr};
 
+use super::percpu;
 use crate::debug::stacks::Guarded;
 
 /// The kernel's code segment.
@@ -38,13 +39,24 @@ pub const USER_DS: u16 = 0x18 | 3;
 pub const USER_CS: u16 = 0x20 | 3;
 
 /// The interrupt stacks, IST 1 first, by Linux's names for them.
-const IST_NAMES: [&str; 4] = ["#DF", "NMI", "#MC", "#DB"];
+pub const IST_NAMES: [&str; NR_IST] = ["#DF", "NMI", "#MC", "#DB"];
+/// How many there are.
+pub const NR_IST: usize = 4;
 /// Size of an interrupt stack: a report with a backtrace takes about 4 KiB in a debug build.
 pub const IST_STACK_SIZE: usize = 16 * 1024;
 
-struct CpuTables {
+/// The tables of a CPU.
+#[derive(Debug)]
+pub(super) struct CpuTables {
     gdt: GlobalDescriptorTable<8>,
     tss: TaskStateSegment,
+}
+
+impl CpuTables {
+    /// Empty ones.
+    pub(super) const fn new() -> Self {
+        Self { gdt: GlobalDescriptorTable::empty(), tss: TaskStateSegment::new() }
+    }
 }
 
 struct BootCell<T>(UnsafeCell<T>);
@@ -52,12 +64,9 @@ struct BootCell<T>(UnsafeCell<T>);
 // SAFETY: written by `init_boot_cpu` before any other CPU or handler runs, and then only read by the CPU.
 unsafe impl<T> Sync for BootCell<T> {}
 
-static BOOT_TABLES: BootCell<CpuTables> = BootCell(UnsafeCell::new(CpuTables {
-    gdt: GlobalDescriptorTable::empty(),
-    tss: TaskStateSegment::new(),
-}));
-static BOOT_STACKS: BootCell<[Guarded<IST_STACK_SIZE>; IST_NAMES.len()]> =
-    BootCell(UnsafeCell::new([const { Guarded::new() }; IST_NAMES.len()]));
+static BOOT_TABLES: BootCell<CpuTables> = BootCell(UnsafeCell::new(CpuTables::new()));
+static BOOT_STACKS: BootCell<[Guarded<IST_STACK_SIZE>; NR_IST]> =
+    BootCell(UnsafeCell::new([const { Guarded::new() }; NR_IST]));
 static IDT: BootCell<[Gate; 256]> = BootCell(UnsafeCell::new([Gate::MISSING; 256]));
 
 /// A gate of the IDT.
@@ -102,20 +111,33 @@ impl Gate {
 pub unsafe fn init_boot_cpu() {
     // SAFETY: called once, nobody else refers to the tables (I1).
     let tables = unsafe { &mut *BOOT_TABLES.0.get() };
-    for (ist, (_, stack)) in boot_ist_stacks().enumerate() {
-        tables.tss.interrupt_stack_table[ist] = VirtAddr::new(stack.end);
+    let stacks = boot_ist_stacks();
+    // SAFETY: parts of the image; this is the boot CPU, with tables of its own.
+    unsafe {
+        percpu::set_stacks(percpu::this_cpu(), crate::debug::stacks::boot_stack(), stacks.clone());
+        init_this_cpu(tables, stacks.map(|stack| stack.end));
+    }
+}
+
+/// Fills a CPU's tables and uses them, on the CPU that runs this. `ist`: the ends of its interrupt stacks, IST 1 first.
+///
+/// # Safety
+/// Tables and stacks are this CPU's alone, for good (I1, I2).
+pub(super) unsafe fn init_this_cpu(tables: &mut CpuTables, ist: [u64; NR_IST]) {
+    for (i, end) in ist.into_iter().enumerate() {
+        tables.tss.interrupt_stack_table[i] = VirtAddr::new(end);
     }
     let kernel_code = tables.gdt.append(Descriptor::kernel_code_segment());
     let kernel_data = tables.gdt.append(Descriptor::kernel_data_segment());
     let user_data = tables.gdt.append(Descriptor::user_data_segment());
     let user_code = tables.gdt.append(Descriptor::user_code_segment());
-    // SAFETY: the TSS is part of a static.
+    // SAFETY: the TSS stays (I1).
     let tss = tables.gdt.append(unsafe { Descriptor::tss_segment_unchecked(&raw const tables.tss) });
     debug_assert_eq!(
         [kernel_code.0, kernel_data.0, user_data.0, user_code.0],
         [KERNEL_CS, KERNEL_DS, USER_DS, USER_CS]
     );
-    // SAFETY: the tables are static (I1) and the selectors were just made; FS and GS are not used as segments, and
+    // SAFETY: the tables stay (I1) and the selectors were just made; FS and GS are not used as segments, and
     // GS is left alone because loading it would clear its base.
     unsafe {
         tables.gdt.load_unsafe();
@@ -161,11 +183,11 @@ pub fn load_idt() {
     unsafe { x86_64::instructions::tables::lidt(&pointer) };
 }
 
-/// The boot CPU's interrupt stacks with their names, IST 1 first.
-pub fn boot_ist_stacks() -> impl Iterator<Item = (&'static str, Range<u64>)> {
+/// The boot CPU's interrupt stacks, IST 1 first.
+pub fn boot_ist_stacks() -> [Range<u64>; NR_IST] {
     let first = BOOT_STACKS.0.get().cast::<Guarded<IST_STACK_SIZE>>();
-    IST_NAMES.into_iter().enumerate().map(move |(i, name)| {
+    core::array::from_fn(|i| {
         let (start, size) = Guarded::range(first.wrapping_add(i));
-        (name, start as u64..start as u64 + size as u64)
+        start as u64..start as u64 + size as u64
     })
 }

@@ -18,6 +18,7 @@ use x86_64::registers::rflags;
 
 use super::{backtrace, symbols};
 use crate::console::{self, emergency_line as line};
+use crate::cpu::ipi;
 use crate::cpu::percpu::this_cpu;
 use crate::cpu::tables::{KERNEL_CS, KERNEL_DS};
 use crate::{exit, ktest, thread, trap};
@@ -35,7 +36,11 @@ pub fn enter(reason: fmt::Arguments<'_>) -> Report {
         }
         _ => exit::failure(),
     }
+    // Of two CPUs that have something to report, one does. The other may be in the middle of a line: it ends that first.
+    ipi::become_stopper();
     console::take_over();
+    console::emergency(format_args!(""));
+    ipi::stop_others();
     ktest::fail_running(reason);
     Report(())
 }

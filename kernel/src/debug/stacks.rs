@@ -3,7 +3,10 @@
 //! ```text
 //! boot stack   guard page | 64 KiB | guard page       in the image's bss
 //! IST stacks   guard page | 16 KiB | guard page       each; likewise, see cpu::tables
+//! other CPUs   the stack that a CPU started on, and its IST stacks, in the vmalloc space with holes around
 //! threads      as given to thread::spawn; the current one only
+//!
+//! Of CPUs other than the boot CPU only the one that looks knows its own.
 //! ```
 //!
 //! # Invariants
@@ -12,6 +15,7 @@
 use core::cell::UnsafeCell;
 use core::ops::Range;
 
+use crate::cpu::percpu::this_cpu;
 use crate::cpu::tables;
 use crate::thread;
 
@@ -66,8 +70,8 @@ pub fn boot_stack() -> Range<u64> {
 
 /// The stacks of the image.
 pub fn of_image() -> impl Iterator<Item = Stack> {
-    let ist = tables::boot_ist_stacks().map(|(name, range)| Stack { name, range });
-    ist.chain([Stack { name: "boot", range: boot_stack() }])
+    let ist = tables::IST_NAMES.into_iter().zip(tables::boot_ist_stacks());
+    ist.map(|(name, range)| Stack { name, range }).chain([Stack { name: "boot", range: boot_stack() }])
 }
 
 /// Whether the page at `page` is next to a stack of the image (I1).
@@ -90,5 +94,10 @@ pub fn guard_hit(rsp: u64, address: u64) -> Option<Stack> {
 
 fn all() -> impl Iterator<Item = Stack> {
     let current = thread::current_stack().map(|range| Stack { name: "task", range });
-    current.into_iter().chain(of_image())
+    current.into_iter().chain(of_this_cpu()).chain(of_image())
+}
+
+fn of_this_cpu() -> impl Iterator<Item = Stack> {
+    let names = ["start"].into_iter().chain(tables::IST_NAMES);
+    names.zip(this_cpu().stacks()).map(|(name, range)| Stack { name, range })
 }

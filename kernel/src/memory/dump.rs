@@ -4,7 +4,7 @@ use core::fmt;
 
 use mm::addr::PAGE_SHIFT;
 use mm::arch::layout::{VMALLOC, VMALLOC_END};
-use mm::node::NodeState;
+use mm::node::{NodeState, NodeStates};
 use mm::pgtable::PageSize;
 use mm::slub::Slub;
 use mm::stat::meminfo::Others;
@@ -13,6 +13,7 @@ use mm::stat::{File, SlabCaches, System, Topology};
 
 use super::{Memory, vmalloc};
 use crate::console;
+use crate::cpu::online;
 
 /// The slab caches as the files want them.
 struct Caches(&'static Slub<'static>);
@@ -31,22 +32,23 @@ impl SlabCaches for Caches {
 
 /// Prints the files of a list like `zoneinfo,node0/meminfo` or `all`; names that do not exist are reported.
 pub fn dump(memory: &'static Memory, names: &str) {
-    for file in File::list(names, memory.states.get(NodeState::Online)) {
+    let states = memory.states();
+    for file in File::list(names, states.get(NodeState::Online)) {
         match file {
-            Ok(file) => print(memory, file),
+            Ok(file) => print(memory, &states, file),
             Err(error) => log::warn!("dump: {error}"),
         }
     }
 }
 
-fn print(memory: &'static Memory, file: File) {
+fn print(memory: &'static Memory, states: &NodeStates, file: File) {
     let slabs = Caches(memory.slub);
     let sysctl = *memory.sysctl.lock();
     let system = System {
         pages: memory.pages,
         slabs: &slabs,
         iomem: &memory.iomem,
-        topology: Topology { numa: &memory.numa, states: &memory.states, online_cpus: memory.online_cpus },
+        topology: Topology { numa: &memory.numa, states, is_online: &online::is_online },
         sysctl: &sysctl,
         others: Others {
             // To the last byte, as Linux counts it.

@@ -1,6 +1,7 @@
 //! Slab caches, and Rust's global allocator over them.
 
 use mm::NodeId;
+use mm::acpi::PossibleCpus;
 use mm::arch::Machine;
 use mm::numa::Numa;
 use mm::page_alloc::PageAllocator;
@@ -15,17 +16,21 @@ static HEAP: KernelHeap = KernelHeap::new();
 
 static SLUB: Once<Slub<'static>> = Once::new();
 
-/// Brings the slab caches and the heap up, for the CPUs below `nr_cpus`.
+/// Brings the slab caches and the heap up, for all possible CPUs.
 pub(super) fn init(
     pages: &'static PageAllocator,
     numa: &Numa<'static>,
-    nr_cpus: u32,
+    cpus: PossibleCpus<'_>,
 ) -> Result<&'static Slub<'static>, Error> {
     static PAGES: Once<&'static PageAllocator> = Once::new();
     let source = PAGES.call_once(|| pages);
     let node_of = |cpu| nearest_with_memory(pages, numa.node_of_cpu(cpu));
-    let config =
-        Config { nr_cpus, present_cpus: nr_cpus, nr_nodes: pages.nodes().nr_ids(), node_of: &node_of };
+    let config = Config {
+        nr_cpus: cpus.nr(),
+        present_cpus: cpus.nr_present,
+        nr_nodes: pages.nodes().nr_ids(),
+        node_of: &node_of,
+    };
     let slub = Slub::init(*source, Machine, config)?;
     let slub = SLUB.call_once(|| slub);
     HEAP.init(slub);

@@ -4,6 +4,7 @@
 //! options      what the command line says about memory
 //! early        firmware's map -> e820 -> memblock
 //! probe        whether there is memory where the command line says so
+//! tlb          translations leave all CPUs
 //! topology     CPUs and nodes, from ACPI's tables
 //! kernel_map   page tables of our own; the boot loader's memory given back
 //! vmemmap      memory behind the struct pages
@@ -44,6 +45,7 @@ mod probe;
 pub mod space;
 pub mod stack;
 pub mod sysctl;
+pub mod tlb;
 mod topology;
 pub mod vmalloc;
 mod vmemmap;
@@ -57,6 +59,7 @@ use core::fmt;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, Ordering};
 
+use mm::acpi::PossibleCpus;
 use mm::arch::Machine;
 use mm::aspace::ZeroPage;
 use mm::cma::{self, Cma, Reservation};
@@ -69,10 +72,10 @@ use mm::pgtable::{MapError, OutOfMemory, PageCounts, PageSize, PageTable, StrayM
 use mm::slub::{CacheHandle, Slub};
 use mm::sync::{Level, SpinLock};
 use mm::zone::{MovableRequest, Sysctl};
-use mm::{CpuId, NodeId, PAGE_SIZE, PhysAddr};
+use mm::{NodeId, PAGE_SIZE, PhysAddr};
 use spin::Once;
 
-use crate::cpu::{features::Features, paging};
+use crate::cpu::{features::Features, online, paging};
 use crate::debug::symbols;
 use crate::firmware::{acpi, boot::Boot};
 use crate::image;
@@ -166,10 +169,10 @@ pub struct Memory {
     pub areas: CacheHandle<'static>,
     /// Which memory and possible CPUs are on which node.
     pub numa: Numa<'static>,
-    /// The nodes by state.
-    pub states: NodeStates,
-    /// How many CPUs run, from the first on.
-    pub online_cpus: u32,
+    /// The possible CPUs; [`online`] knows which of them run.
+    pub cpus: PossibleCpus<'static>,
+    /// How many CPUs the command line lets boot start.
+    pub max_cpus: u32,
     /// What the vmalloc space's addresses are used for.
     pub vmalloc: SpinLock<vmalloc::Space>,
     /// The cache of areas of the vmalloc space.
@@ -200,6 +203,13 @@ pub struct Memory {
     pub spaces_cache: CacheHandle<'static>,
 }
 
+impl Memory {
+    /// The nodes by state, as they are now. Cost: a step for each possible node and CPU.
+    pub fn states(&self) -> NodeStates {
+        NodeStates::new(&self.numa, self.pages.nodes(), online::is_online)
+    }
+}
+
 static PAGES: Once<PageAllocator> = Once::new();
 
 /// The machine's memory, once it is set up.
@@ -227,7 +237,8 @@ pub fn init(
         memblock.set_direction(Direction::BottomUp);
     }
     let firmware = firmware.into_memory(&mut memblock)?;
-    let cpus = topology::cpus(tables, &mut memblock)?;
+    topology::trampoline(&firmware, boot);
+    let cpus = topology::cpus(tables, options.cpus, &mut memblock)?;
     let numa = topology::numa(tables, cpus, options.numa, &mut memblock, &firmware)?;
     let largest = if features.gib_pages { PageSize::Size1G } else { PageSize::Size2M };
     let mut kernel_map = kernel_map::build(&mut memblock, largest)?;
@@ -242,10 +253,10 @@ pub fn init(
     let pages = page_allocator(memblock, &numa, cpus, &mut kernel_map, &options, reserved.as_ref())?;
     // SAFETY: that memblock was just handed over, and the allocator's memory is there for good.
     let cma = reserved.and_then(|area| unsafe { Cma::activate(area, pages) }.ok());
-    let states = NodeStates::new(&numa, pages.nodes(), cpus.online);
-    let sysctl = limits(pages, &numa, cpus.online, options.huge_pages);
+    let sysctl = limits(pages, &numa, options.huge_pages);
     kernel_map::share_vmalloc_space(&mut kernel_map.tree, pages)?;
-    let slub = heap::init(pages, &numa, cpus.online)?;
+    let slub = heap::init(pages, &numa, cpus)?;
+    online::init(cpus).map_err(|online::OutOfMemory| Error::OutOfMemory)?;
     let kernel_root = kernel_map.tree.root_pfn();
     let memory = Memory {
         pages,
@@ -257,8 +268,8 @@ pub fn init(
         largest_page: largest,
         phys_bits: features.phys_bits,
         numa,
-        states,
-        online_cpus: cpus.online,
+        cpus,
+        max_cpus: options.cpus.max_cpus,
         kernel_map: SpinLock::new(Level::KernelMap, kernel_map.tree),
         zero_page: ZeroPage::new(Machine, &mut { pages })?,
         iomem,
@@ -316,12 +327,12 @@ fn reserve_cma(memblock: &mut Memblock<'static>, options: &options::Options) -> 
 fn page_allocator(
     mut memblock: Memblock<'static>,
     numa: &Numa<'static>,
-    cpus: topology::Cpus,
+    cpus: PossibleCpus<'static>,
     kernel_map: &mut kernel_map::KernelMap,
     options: &options::Options,
     cma: Option<&Reservation>,
 ) -> Result<&'static PageAllocator, Error> {
-    let nr_cpus = cpus.online;
+    let nr_cpus = cpus.nr();
     let mut vmemmap = vmemmap::Populate { tree: &mut kernel_map.tree };
     // SAFETY: memblock's memory is mapped by the direct map, boot has the machine to itself, and `Populate` maps.
     let nodes =
@@ -350,20 +361,30 @@ fn page_allocator(
     Ok(pages)
 }
 
-/// Watermarks, reserves and per-CPU limits, as Linux sets them at boot.
-fn limits(pages: &PageAllocator, numa: &Numa<'static>, online: u32, huge_pages: HugePages) -> Sysctl {
+/// Watermarks, reserves and per-CPU limits, as Linux sets them at boot, but for CPUs that come later.
+fn limits(pages: &PageAllocator, numa: &Numa<'static>, huge_pages: HugePages) -> Sysctl {
     let mut sysctl = Sysctl::default();
-    with_cpus(numa, online, |cpus| {
+    with_cpus(numa, |cpus| {
         pages.nodes().init_watermarks(&mut sysctl, cpus);
         pages.nodes().raise_min_free(&mut sysctl, huge_pages, cpus);
     });
     sysctl
 }
 
-/// Calls `f` with the CPUs that are online: the first `online` ones.
-fn with_cpus<R>(numa: &Numa<'static>, online: u32, f: impl FnOnce(Cpus<'_>) -> R) -> R {
-    let of_node = |node: NodeId| (0..online).filter(|&cpu| numa.is_cpu_on(CpuId(cpu), node)).count() as u32;
-    f(Cpus { online, of_node: &of_node })
+/// The CPUs that run are others than before: computes again what depends on them (Linux: `init_per_zone_wmark_min` and
+/// `refresh_zone_stat_thresholds`, which find all CPUs up). Takes the settings' lock.
+pub fn cpus_changed(memory: &Memory) {
+    let sysctl = memory.sysctl.lock();
+    with_cpus(&memory.numa, |cpus| {
+        memory.pages.nodes().set_pcp_limits(&sysctl, cpus);
+        memory.pages.nodes().set_stat_thresholds(cpus);
+    });
+}
+
+/// Calls `f` with the CPUs that run.
+fn with_cpus<R>(numa: &Numa<'static>, f: impl FnOnce(Cpus<'_>) -> R) -> R {
+    let of_node = |node: NodeId| online::all().filter(|&cpu| numa.is_cpu_on(cpu, node)).count() as u32;
+    f(Cpus { online: online::nr_online(), of_node: &of_node })
 }
 
 /// Storage in the image that one user takes for good.

@@ -1,5 +1,6 @@
 //! What the command line says about memory.
 
+use mm::acpi::{CpuLimits, MAX_CPUS};
 use mm::cma::CmaRequest;
 use mm::cmdline::Cmdline;
 use mm::node::HugePages;
@@ -14,6 +15,8 @@ use crate::cmdline;
 pub(super) struct Options {
     /// Whether memblock logs what it does.
     pub(super) memblock: memblock::Debug,
+    /// How many CPUs there may be.
+    pub(super) cpus: CpuLimits,
     /// Where nodes come from.
     pub(super) numa: numa::Options<'static>,
     /// What memory shall be movable.
@@ -50,6 +53,7 @@ impl Options {
         };
         Self {
             memblock,
+            cpus: cpus(cmdline),
             numa: numa(cmdline),
             movable: movable(cmdline),
             huge_pages: huge_pages(cmdline),
@@ -58,6 +62,22 @@ impl Options {
             fail_page_alloc: fail_page_alloc(cmdline),
         }
     }
+}
+
+/// `nr_cpus=`, `maxcpus=`, `nosmp`: later ones win (Linux: `nrcpus`, `maxcpus`, `nosmp`).
+fn cpus(cmdline: &Cmdline<'_>) -> CpuLimits {
+    let mut limits = CpuLimits::default();
+    for param in cmdline.params() {
+        let value = param.value.and_then(|value| value.parse::<u32>().ok());
+        match (param.name, value) {
+            ("nr_cpus", Some(nr @ 1..MAX_CPUS)) => limits.nr_cpus = limits.nr_cpus.min(nr),
+            ("maxcpus", Some(nr)) => limits.max_cpus = nr,
+            ("nosmp", _) => limits.max_cpus = 0,
+            ("nr_cpus" | "maxcpus", _) => cmdline::malformed(param.name),
+            _ => {}
+        }
+    }
+    limits
 }
 
 /// All of `numa=`: they add up.

@@ -72,6 +72,11 @@ impl Stack {
         start..start + STACK_BYTES
     }
 
+    /// Keeps it for good; its addresses.
+    pub fn keep(self) -> Range<u64> {
+        self.addresses()
+    }
+
     /// Unmaps it and gives its pages back.
     ///
     /// # Safety

@@ -21,10 +21,8 @@ pub enum Error {
 pub fn set(memory: &Memory, name: &str, value: &str) -> Result<(), Error> {
     let setting = Setting::named(name).ok_or(Error::NotFound)?;
     let mut sysctl = memory.sysctl.lock();
-    with_cpus(&memory.numa, memory.online_cpus, |cpus| {
-        memory.pages.nodes().set(setting, value, &mut sysctl, cpus)
-    })
-    .map_err(|_| Error::Invalid)
+    with_cpus(&memory.numa, |cpus| memory.pages.nodes().set(setting, value, &mut sysctl, cpus))
+        .map_err(|_| Error::Invalid)
 }
 
 /// Sets what the command line says, in its order; what cannot be set is reported (Linux: `do_sysctl_args`).

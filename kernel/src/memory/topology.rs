@@ -1,23 +1,21 @@
 //! Which CPUs and nodes there are, from ACPI's tables.
 
-use mm::memblock::{Memblock, OnNode};
+use mm::PhysRange;
+use mm::acpi::{CpuLimits, MAX_CPUS, PossibleCpus};
+use mm::memblock::{self, Memblock};
 use mm::numa::{self, Madt, Numa};
 
 use super::{Error, early};
-use crate::cpu::apic;
-use crate::firmware::acpi;
+use crate::cpu::{apic, trampoline};
+use crate::firmware::{acpi, boot::Boot};
+use crate::image;
 
-/// The CPUs.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Cpus {
-    /// APIC ids of all that could run, the boot CPU's first.
-    pub(super) possible: &'static [u32],
-    /// How many run, from the first on: the boot CPU. Only these have per-CPU data.
-    pub(super) online: u32,
-}
-
-/// The CPUs that the firmware lists.
-pub(super) fn cpus(tables: Option<&acpi::Tables>, memblock: &mut Memblock<'static>) -> Result<Cpus, Error> {
+/// The CPUs that the firmware lists, as far as `limits` allows.
+pub(super) fn cpus(
+    tables: Option<&acpi::Tables>,
+    limits: CpuLimits,
+    memblock: &mut Memblock<'static>,
+) -> Result<PossibleCpus<'static>, Error> {
     let madt = tables.and_then(|t| t.find(b"APIC")).and_then(|bytes| match Madt::new(bytes) {
         Ok(madt) => Some(madt),
         Err(error) => {
@@ -26,19 +24,26 @@ pub(super) fn cpus(tables: Option<&acpi::Tables>, memblock: &mut Memblock<'stati
         }
     });
     let boot_id = apic::apic_id();
-    let listed = madt.and_then(|madt| madt.enabled(boot_id, apic::apic_mode(), memblock));
-    let possible = match listed {
-        Some(ids) => ids,
-        None => memblock.alloc_slice(1, boot_id, OnNode::Any)?,
+    let cpus = match madt {
+        Some(madt) => madt.possible(boot_id, apic::apic_mode(), limits, memblock),
+        None => PossibleCpus::only(boot_id, memblock),
     };
-    log::info!("smpboot: {} CPUs listed; running on the boot CPU only", possible.len());
-    Ok(Cpus { possible, online: 1 })
+    let cpus = cpus.ok_or(memblock::Error::NoMemory)?;
+    log::info!("smpboot: Allowing {} CPUs, {} hotplug CPUs", cpus.nr(), cpus.nr_absent());
+    Ok(cpus)
+}
+
+/// Takes a page for the code that other CPUs start with: RAM below 1 MiB, where nothing is that stays.
+pub(super) fn trampoline(firmware: &early::FirmwareMap, boot: &Boot) {
+    let symbols = boot.ramdisk_phys();
+    let taken = |page: PhysRange| image::frames().chain(symbols).any(|range| range.overlaps(page));
+    trampoline::choose_page(firmware.map.usable(), taken);
 }
 
 /// The nodes that ACPI's SRAT and SLIT describe, or one node (Linux: `initmem_init`).
 pub(super) fn numa(
     tables: Option<&acpi::Tables>,
-    cpus: Cpus,
+    cpus: PossibleCpus<'_>,
     options: numa::Options<'_>,
     memblock: &mut Memblock<'static>,
     firmware: &early::FirmwareMap,
@@ -50,5 +55,11 @@ pub(super) fn numa(
     };
     let max_pfn = firmware.map.usable().map(|r| mm::Pfn::down(r.end())).max().ok_or(Error::NoUsableMemory)?;
     let max_pfn = max_pfn.min(mm::e820::MAX_ARCH_PFN);
-    Ok(Numa::init(&found, options, cpus.possible, memblock, max_pfn)?)
+    let numa = Numa::init(&found, options, cpus.apic_ids, memblock, max_pfn)?;
+    log::info!(
+        "setup_percpu: NR_CPUS:{MAX_CPUS} nr_cpumask_bits:{0} nr_cpu_ids:{0} nr_node_ids:{1}",
+        cpus.nr(),
+        numa.nr_node_ids()
+    );
+    Ok(numa)
 }

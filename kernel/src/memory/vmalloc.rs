@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! map:    area from Memory::vmalloc -> pages in Memory::kernel_map        undone when there is no memory for tables
-//! unmap:  pages out of the tables -> TLB flushed -> tables given back -> area given back
+//! unmap:  pages out of the tables -> TLBs flushed -> tables given back -> area given back
 //! ```
 //!
 //! # Invariants
@@ -10,19 +10,26 @@
 //!   nothing of the vmalloc space is mapped.
 //!
 //! # Locking
-//! The two locks, both of `Level::KernelMap`, are never held together.
+//! The two locks, both of `Level::KernelMap`, are never held together. [`CHANGES`] is taken before either: between the moment
+//! that a table is unlinked and the flush of the TLBs, which may remember it, no other table takes its place. Spin locks are
+//! not held during the flush, because another CPU may wait for them with interrupts off.
 
 use core::alloc::Layout;
 use core::ptr::NonNull;
 
 use mm::arch::layout::{VMALLOC, VMALLOC_END};
 use mm::areas::NodeAlloc;
-use mm::pgtable::{LocalTlb, OutOfMemory, PageSize, Prot, VirtRange};
+use mm::pgtable::{OutOfMemory, PageSize, Prot, VirtRange};
 use mm::slub::{CacheFlags, CacheParams};
 use mm::vmalloc::{Purpose, Request, VmapArea, VmapSpace};
 use mm::{Gfp, PhysAddr};
 
+use super::tlb::AllTlbs;
 use super::{Error, Memory};
+use crate::cpu::call::CallingLock;
+
+/// Held while the tables of the vmalloc space change.
+static CHANGES: CallingLock = CallingLock::new();
 
 /// Nodes of areas, from their slab cache.
 #[derive(Clone, Copy, Debug)]
@@ -80,7 +87,9 @@ pub(super) fn map(
 ) -> Result<VmapArea, Error> {
     let area = memory.vmalloc.lock().alloc(request, &mut AreaNodes { memory })?;
     let mut pages = memory.pages;
+    let changes = CHANGES.lock();
     let mapped = memory.kernel_map.lock().map_range(area.range(), phys, prot, largest, &mut pages);
+    drop(changes);
     match mapped {
         Ok(_) => Ok(area),
         Err(error) => {
@@ -97,12 +106,13 @@ pub(super) fn map(
 /// It came from [`map`], and nobody uses its addresses any more.
 pub(super) unsafe fn unmap(memory: &'static Memory, area: VmapArea) {
     let mut pages = memory.pages;
-    let mut tree = memory.kernel_map.lock();
-    match tree.unmap_range(area.range(), &mut pages) {
-        // SAFETY: tables of the vmalloc space come from the page allocator, and only this CPU runs.
-        Ok(unmapped) => unsafe { unmapped.finish(&mut LocalTlb, &mut pages) },
+    let changes = CHANGES.lock();
+    let unmapped = memory.kernel_map.lock().unmap_range(area.range(), &mut pages);
+    match unmapped {
+        // SAFETY: tables of the vmalloc space come from the page allocator, and all CPUs that run are flushed.
+        Ok(unmapped) => unsafe { unmapped.finish(&mut AllTlbs, &mut pages) },
         Err(OutOfMemory) => unreachable!("no page reaches across an area's end, so none is split"),
     }
-    drop(tree);
+    drop(changes);
     memory.vmalloc.lock().free(area.range().start(), &mut AreaNodes { memory });
 }

@@ -130,7 +130,9 @@ fn preempt() {
 }
 
 /// Makes another CPU look for what it should run.
-pub(super) fn send_for(_cpu: CpuId) {}
+pub(super) fn send_for(cpu: CpuId) {
+    crate::cpu::ipi::reschedule(cpu);
+}
 
 /// Leaves the CPU to the next ready thread; comes back when this one is run again. Returns whether there was another.
 /// With interrupts off.

@@ -26,7 +26,7 @@ pub use frame::{PageFaultError, TrapFrame};
 
 use crate::cpu::apic::LocalApic;
 use crate::cpu::percpu::{Kind, this_cpu};
-use crate::cpu::pic;
+use crate::cpu::{call, ipi, pic};
 use crate::memory::fault::{self, Outcome};
 use crate::thread;
 
@@ -53,11 +53,16 @@ extern "C" fn dispatch(frame: &mut TrapFrame) {
     match frame.vector {
         PAGE_FAULT => page_fault(frame),
         GENERAL_PROTECTION => general_protection(frame),
-        NMI => log::warn!("NMI received for unknown reason on CPU {}.", mm::arch::cpu_id().0),
+        NMI => nmi(),
         FIRST_LINE..=LAST_LINE => line(frame.vector as u8 - pic::BASE),
         0..EXCEPTIONS => report::die(frame, None),
         _ => interrupt(frame.vector as u8),
     }
+}
+
+fn nmi() {
+    ipi::nmi();
+    log::warn!("NMI received for unknown reason on CPU {}.", mm::arch::cpu_id().0);
 }
 
 /// An interrupt of the local APIC. It is ended first: who it belongs to may leave the CPU to another thread.
@@ -73,6 +78,9 @@ fn interrupt(vector: u8) {
             this_cpu().interrupts.count(Kind::Timer);
             thread::tick();
         }
+        vector::CALL_FUNCTION => call::interrupt(),
+        // Its end is what it is for.
+        vector::RESCHEDULE => this_cpu().interrupts.count(Kind::Reschedule),
         vector::ERROR => {
             this_cpu().interrupts.count(Kind::Error);
             let errors = vector::ApicErrors(apic.map_or(0, LocalApic::take_errors));

@@ -9,6 +9,10 @@ use core::fmt;
 
 /// The local APIC's timer (Linux: `LOCAL_TIMER_VECTOR`).
 pub const TIMER: u8 = 0xec;
+/// Another CPU wants something to be run here (Linux: `CALL_FUNCTION_SINGLE_VECTOR`).
+pub const CALL_FUNCTION: u8 = 0xfb;
+/// Another CPU has given this one something to run (Linux: `RESCHEDULE_VECTOR`).
+pub const RESCHEDULE: u8 = 0xfd;
 /// The local APIC has found an error (Linux: `ERROR_APIC_VECTOR`).
 pub const ERROR: u8 = 0xfe;
 /// An interrupt has vanished before it could be delivered (Linux: `SPURIOUS_APIC_VECTOR`).

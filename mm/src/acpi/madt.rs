@@ -1,7 +1,6 @@
 //! The MADT: which CPUs there are, and where the interrupt controllers are.
 
 use super::table::{Entry, Table, TableError, u32_at};
-use crate::memblock::{Memblock, OnNode};
 
 const FIXED_BYTES: usize = 44;
 const LOCAL_APIC: u8 = 0;
@@ -106,35 +105,6 @@ impl<'t> Madt<'t> {
     pub fn cpus(&self) -> impl Iterator<Item = Result<Cpu, TableError>> + 't {
         let revision = self.0.revision();
         self.0.entries(FIXED_BYTES).filter_map(move |entry| entry.and_then(|e| cpu(&e, revision)).transpose())
-    }
-
-    /// The APIC ids of the enabled CPUs, the boot CPU's first, else in the table's order, none twice, none that
-    /// `mode` cannot reach: the index is the [`CpuId`](crate::CpuId). The list is allocated from `memblock` for good.
-    ///
-    /// A broken entry ends the list, with a message; the boot CPU is on it in any case. `None` when there is no memory.
-    pub fn enabled<'a>(
-        &self,
-        boot_apic_id: u32,
-        mode: ApicMode,
-        memblock: &mut Memblock<'a>,
-    ) -> Option<&'a [u32]> {
-        let found = || {
-            let enabled = self.cpus().map_while(Result::ok).filter(|c| c.state == CpuState::Enabled);
-            let ids = enabled.map(|c| c.apic_id).filter(|&id| mode.can_address(id));
-            core::iter::once(boot_apic_id).chain(ids)
-        };
-        if let Some(Err(error)) = self.cpus().find(Result::is_err) {
-            log::error!("ACPI: [APIC:0x00] {error}");
-        }
-        let list = memblock.alloc_slice(found().count(), 0, OnNode::Any).ok()?;
-        let mut nr = 0;
-        for id in found() {
-            if !list[..nr].contains(&id) {
-                list[nr] = id;
-                nr += 1;
-            }
-        }
-        Some(&list[..nr])
     }
 }
 

@@ -17,6 +17,7 @@ pub mod aml;
 mod fixed;
 pub mod madt;
 pub mod namespace;
+mod possible;
 pub mod resources;
 pub mod table;
 #[cfg(test)]
@@ -25,4 +26,5 @@ mod tests;
 pub use fixed::{Fadt, Hpet, Mcfg, McfgRegion};
 pub use madt::{ApicMode, IoApic, Madt};
 pub use namespace::{Device, DeviceId, Namespace};
+pub use possible::{CpuLimits, MAX_CPUS, NO_APIC, PossibleCpus};
 pub use table::{Table, TableError};

@@ -63,15 +63,18 @@ pub struct NodeStates {
 }
 
 impl NodeStates {
-    /// The states of a machine whose nodes have their zones, and of whose CPUs the first `online_cpus` run.
-    pub fn new(numa: &Numa<'_>, nodes: &Nodes, online_cpus: u32) -> Self {
+    /// The states now, of a machine whose nodes have their zones. `is_online`: which of the possible CPUs run.
+    pub fn new(numa: &Numa<'_>, nodes: &Nodes, is_online: impl Fn(CpuId) -> bool) -> Self {
         let with = |state: NodeState| -> NodeMask {
             let in_state = |node: &NodeId| match state {
                 NodeState::Possible => numa.possible().contains(*node),
                 NodeState::Online => numa.online().contains(*node),
                 NodeState::HasNormalMemory => nodes.get(*node).is_some_and(has_normal_memory),
                 NodeState::HasMemory => nodes.get(*node).is_some_and(Node::has_memory),
-                NodeState::HasCpu => (0..online_cpus).any(|cpu| numa.is_cpu_on(CpuId(cpu), *node)),
+                NodeState::HasCpu => {
+                    let mut cpus = (0..numa.nr_cpu_ids()).map(CpuId);
+                    cpus.any(|cpu| is_online(cpu) && numa.is_cpu_on(cpu, *node))
+                }
                 NodeState::HasGenericInitiator => numa.generic_initiators().contains(*node),
             };
             numa.possible().iter().filter(in_state).collect()

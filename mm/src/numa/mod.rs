@@ -26,6 +26,7 @@ pub mod srat;
 #[allow(unsafe_code)]
 mod tests;
 
+use crate::acpi::NO_APIC;
 pub use crate::acpi::madt::{self, ApicMode, Madt};
 pub use mask::NodeMask;
 pub use options::{Fake, Malformed, Mode, Options};
@@ -75,7 +76,7 @@ pub struct Numa<'a> {
 impl<'a> Numa<'a> {
     /// Finds the nodes, and tells memblock on which its memory is (Linux: `x86_numa_init`, then `init_cpu_to_node`).
     ///
-    /// `cpus` are the APIC ids of the possible CPUs by [`CpuId`] ([`Madt::enabled`]), running or not; `max_pfn` is one
+    /// `cpus` are the APIC ids of the possible CPUs by [`CpuId`] ([`Madt::possible`]), running or not; `max_pfn` is one
     /// past the last frame of memory. Tables that are broken, overlap or leave memory out are reported, and one node is used.
     ///
     /// # Errors
@@ -149,7 +150,8 @@ impl<'a> Numa<'a> {
         // A CPU that no table names gets the next node with memory in turn.
         let turns = with_memory.iter().cycle();
         for ((slot, &apic_id), turn) in cpu_nodes.iter_mut().zip(machine.cpus).zip(turns) {
-            *slot = parsed.node_of_apic(apic_id).unwrap_or(turn);
+            let named = if apic_id == NO_APIC { None } else { parsed.node_of_apic(apic_id) };
+            *slot = named.unwrap_or(turn);
         }
         let generic_initiators = parsed.generic_initiators.intersection(&possible);
         let mut online = with_memory.union(&generic_initiators);

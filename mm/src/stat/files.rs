@@ -30,14 +30,14 @@ pub struct System<'a> {
 }
 
 /// Which nodes and CPUs there are, and how near.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Topology<'a> {
     /// Distances, and the possible CPUs by node.
     pub numa: &'a Numa<'a>,
     /// The nodes by state.
     pub states: &'a NodeStates,
-    /// How many CPUs run, from the first on.
-    pub online_cpus: u32,
+    /// Whether a possible CPU runs.
+    pub is_online: &'a dyn Fn(CpuId) -> bool,
 }
 
 /// Whoever has slab caches to show.
@@ -241,10 +241,10 @@ impl File {
 
 impl NodeFile {
     fn write(self, node: &Node, system: &System<'_>, out: &mut dyn Write) -> fmt::Result {
-        let Topology { numa, states, online_cpus } = system.topology;
-        let runs_here = |cpu: u32| cpu < online_cpus && numa.is_cpu_on(CpuId(cpu), node.id());
+        let Topology { numa, states, is_online } = system.topology;
+        let runs_here = |cpu: u32| is_online(CpuId(cpu)) && numa.is_cpu_on(CpuId(cpu), node.id());
         match self {
-            Self::CpuList => node::write_list(out, (0..online_cpus).filter(|cpu| runs_here(*cpu))),
+            Self::CpuList => node::write_list(out, (0..numa.nr_cpu_ids()).filter(|cpu| runs_here(*cpu))),
             Self::CpuMap => node::write_map(out, numa.nr_cpu_ids(), runs_here),
             Self::Distance => {
                 let online = states.get(NodeState::Online).iter();
@@ -264,7 +264,9 @@ fn write_zoneinfo(system: &System<'_>, out: &mut dyn Write) -> fmt::Result {
         for zone in node.zones() {
             let node_stats = (first == Some(zone.idx())).then(|| node.counters().snapshot());
             let info = collect::zone_info(pages, zone);
-            zoneinfo::write_zone(out, &info, node_stats.as_ref(), collect::page_sets(pages, zone))?;
+            let sets =
+                collect::page_sets(pages, zone).filter(|set| (system.topology.is_online)(CpuId(set.cpu)));
+            zoneinfo::write_zone(out, &info, node_stats.as_ref(), sets)?;
         }
     }
     Ok(())

@@ -38,13 +38,13 @@ fn with_system<R>(m: &TestMachine, nr_cpus: u32, f: impl FnOnce(&System<'_>) -> 
     let iomem = "00001000-0009fbff : System RAM\n";
     const CPU_NODES: [NodeId; 3] = [NodeId(0), NodeId(1), NodeId(0)];
     let numa = Numa::of(m.pages.nodes().nr_ids() as u16, &CPU_NODES);
-    let states = NodeStates::new(&numa, m.pages.nodes(), nr_cpus);
+    let states = NodeStates::new(&numa, m.pages.nodes(), |cpu| cpu.0 < nr_cpus);
     states.validate();
     f(&System {
         pages: &m.pages,
         slabs: &OneCache,
         iomem: &iomem,
-        topology: Topology { numa: &numa, states: &states, online_cpus: nr_cpus },
+        topology: Topology { numa: &numa, states: &states, is_online: &|cpu| cpu.0 < nr_cpus },
         sysctl: &Sysctl::default(),
         others: Others::default(),
     })
@@ -90,7 +90,7 @@ fn zoneinfo_leaves_out_nodes_that_are_not_online() {
     let m = TestMachine::with(6 << 10, 2, 1);
     with_system(&m, 1, |system| {
         let numa = Numa::of(1, &[NodeId(0)]);
-        let states = NodeStates::new(&numa, m.pages.nodes(), 1);
+        let states = NodeStates::new(&numa, m.pages.nodes(), |cpu| cpu == CpuId::BOOT);
         let topology = Topology { numa: &numa, states: &states, ..system.topology };
         let mut out = String::new();
         File::ZoneInfo.write(&System { topology, ..*system }, &mut out).unwrap();

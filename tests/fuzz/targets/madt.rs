@@ -1,7 +1,8 @@
-//! The MADT: the list of CPUs has each once, the boot CPU first; each I/O APIC has an address of its own.
+//! The MADT: the list of CPUs has each once, the boot CPU first, and keeps to its limits; each I/O APIC has an address of its own.
 //!
 //! Input: the boot CPU's APIC id, then the table.
 
+use mm::acpi::{CpuLimits, NO_APIC, PossibleCpus};
 use mm::numa::madt::CpuState;
 use mm::numa::{ApicMode, Madt};
 
@@ -20,14 +21,21 @@ pub(super) fn run(bytes: &[u8]) {
         assert!(io_apics.iter().enumerate().all(|(i, a)| *a != 0 && !io_apics[..i].contains(a)));
         with_memory(16 << 20, |memblock| {
             for mode in [ApicMode::XApic, ApicMode::X2Apic] {
-                let ids = madt.enabled(boot_id, mode, memblock).expect("memory for a few ids");
-                check(&madt, ids, boot_id, mode);
+                let all = CpuLimits::default();
+                let cpus = madt.possible(boot_id, mode, all, memblock).expect("memory for a few ids");
+                check(&madt, cpus, boot_id, mode);
+                let two = madt.possible(boot_id, mode, CpuLimits { nr_cpus: 2, ..all }, memblock);
+                assert!(two.is_some_and(|two| two.nr() == cpus.nr().min(2)));
+                let one = madt.possible(boot_id, mode, CpuLimits { max_cpus: 0, ..all }, memblock);
+                assert!(one.is_some_and(|one| one.apic_ids == [boot_id]));
             }
         });
     });
 }
 
-fn check(madt: &Madt<'_>, ids: &[u32], boot_id: u32, mode: ApicMode) {
+fn check(madt: &Madt<'_>, cpus: PossibleCpus<'_>, boot_id: u32, mode: ApicMode) {
+    let (ids, absent) = cpus.apic_ids.split_at(cpus.nr_present as usize);
+    assert!(absent.iter().all(|&id| id == NO_APIC));
     assert_eq!(ids.first(), Some(&boot_id));
     let sound = || madt.cpus().map_while(Result::ok);
     let listed = |id| sound().any(|cpu| cpu.apic_id == id && cpu.state == CpuState::Enabled);

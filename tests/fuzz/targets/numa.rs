@@ -3,6 +3,7 @@
 //! Input: a byte of flags, the boot CPU's APIC id, the number of map entries, with the flag for it a value of `numa=` (its
 //! length, then text), the entries (20 bytes each), the tables.
 
+use mm::acpi::CpuLimits;
 use mm::e820::{Entry, Kind, Map};
 use mm::memblock::{Direction, Memblock};
 use mm::numa::srat::Affinity;
@@ -59,7 +60,9 @@ pub(super) fn run(bytes: &[u8]) {
         let plenty = flags & MOVABLE_NODE == 0
             && memblock.free_ranges(None).any(|range| usable_bytes(range.range) >= PLENTY_BYTES);
         let listed = madt.as_deref().and_then(|bytes| Madt::new(bytes).ok());
-        let cpus = listed.and_then(|madt| madt.enabled(boot_id, apic_mode, memblock)).unwrap_or(&[0]);
+        let limits = CpuLimits::default();
+        let found = listed.and_then(|madt| madt.possible(boot_id, apic_mode, limits, memblock));
+        let cpus = found.map_or(&[0][..], |cpus| cpus.apic_ids);
         let before = (memblock.memory_bytes(), memblock.reserved_bytes());
         match Numa::init(&tables, options, cpus, memblock, max_pfn) {
             Ok(numa) => {

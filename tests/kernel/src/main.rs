@@ -3,7 +3,7 @@
 //! ```text
 //! map -> nodes -> buddy, contig -> slabs -> tables -> faults      the layers, in the order of boot
 //! counters                                                what the layers count
-//! smoke, apic, threads, sleeping, printing, ioremap       the machine
+//! smoke, apic, cpus, threads, sleeping, printing, ioremap       the machine
 //! exhaustion                                              what happens when all is used
 //! planted                                                 failures on purpose
 //! ```
@@ -14,6 +14,7 @@ mod apic;
 mod buddy;
 mod contig;
 mod counters;
+mod cpus;
 mod exhaustion;
 mod faults;
 mod ioremap;

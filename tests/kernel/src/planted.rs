@@ -3,17 +3,19 @@
 use core::arch::asm;
 use core::sync::atomic::AtomicU64;
 
+use kernel::cpu::call;
 use kernel::debug::stacks;
 use kernel::memory::space;
 use kernel::{ktest, thread};
 use mm::page::OwnerFlags;
 use mm::page_alloc::PageBlock;
-use mm::{Gfp, Order};
+use mm::{CpuId, Gfp, Order};
 
 use crate::support::memory;
 
 ktest!(passes, on "planted");
 ktest!(panics, on "planted");
+ktest!(panics_on_another_cpu, on "planted");
 ktest!(fails_an_assertion, on "planted");
 ktest!(hangs, on "planted");
 ktest!(triple_faults, on "planted");
@@ -35,6 +37,11 @@ fn passes() {}
 
 fn panics() {
     panic!("a planted panic");
+}
+
+fn panics_on_another_cpu() {
+    call::on_one(CpuId(1), &|| panic!("a planted panic on CPU {}", mm::arch::cpu_id()));
+    unnoticed();
 }
 
 fn fails_an_assertion() {

@@ -1,8 +1,10 @@
+mod cpus;
 mod emulation;
 mod machines;
 mod tables;
 
 use super::*;
+use crate::acpi::CpuLimits;
 use crate::arch::SimMachine;
 use crate::e820;
 use crate::memblock::Region;
@@ -77,7 +79,9 @@ fn check(machine: &Machine) {
             memblock.avoid_hotplug();
             memblock.set_direction(Direction::BottomUp);
         }
-        let cpus = Madt::new(&apic.unwrap()).unwrap().enabled(0, ApicMode::XApic, memblock).unwrap();
+        let apic = apic.unwrap();
+        let madt = Madt::new(&apic).unwrap();
+        let cpus = madt.possible(0, ApicMode::XApic, CpuLimits::default(), memblock).unwrap().apic_ids;
         let reserved_bytes = memblock.reserved_bytes();
         let (numa, log) = capture(|| Numa::init(&tables, options, cpus, memblock, max_pfn).unwrap());
         let name = machine.name;
@@ -442,35 +446,6 @@ fn nodes_in_holes_are_possible_and_generic_initiators_bring_theirs_online() {
         assert_eq!(nodes(numa.generic_initiators()), [0]);
         assert_eq!(nodes(numa.with_memory()), [1]);
         assert_eq!(nodes(numa.online()), [0, 1]);
-    });
-}
-
-#[test]
-fn the_madt_names_each_enabled_cpu_once_the_boot_cpu_first() {
-    let entries = [
-        tables::lapic(0, 1),
-        tables::lapic(1, 1),
-        tables::lapic(2, 0),
-        tables::lapic(3, 2),
-        tables::lapic(0xff, 1),
-        vec![1, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
-        tables::lx2apic(1, 1),
-        tables::lx2apic(0x1234, 1),
-        tables::lx2apic(u32::MAX, 1),
-    ];
-    with_memblock(&[(0, (2 << 30) - 1, 1)], |memblock, _| {
-        let bytes = tables::madt(5, &entries);
-        let madt = Madt::new(&bytes).unwrap();
-        assert_eq!(madt.enabled(1, ApicMode::X2Apic, memblock).unwrap(), [1, 0, 0x1234]);
-        assert_eq!(madt.enabled(1, ApicMode::XApic, memblock).unwrap(), [1, 0]);
-        let absent =
-            |madt: Madt<'_>| madt.cpus().flatten().filter(|c| c.state == madt::CpuState::Absent).count();
-        assert_eq!(absent(madt), 1, "only the one that can be brought online");
-        assert_eq!(absent(Madt::new(&tables::madt(4, &entries)).unwrap()), 2);
-        let mut short = entries.to_vec();
-        short.insert(1, vec![0, 5, 0, 0, 0]);
-        let bytes = tables::madt(3, &short);
-        assert_eq!(Madt::new(&bytes).unwrap().enabled(7, ApicMode::XApic, memblock).unwrap(), [7, 0]);
     });
 }
 
