@@ -65,7 +65,7 @@ fn what_this_cpu_counts_is_carried_over_at_the_latest_when_it_is_asked_to() {
         let cpu = mm::arch::cpu_id();
         nodes.refresh_cpu_vm_stats();
         assert!(!nodes.need_update(cpu));
-        if memory.online_cpus == 1 {
+        if kernel::cpu::online::nr_online() == 1 {
             for node in nodes.iter() {
                 for &item in NodeStat::ALL {
                     assert_eq!(node.counters().get(item), node.counters().exact(item), "{item:?}");
