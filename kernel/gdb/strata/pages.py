@@ -187,7 +187,7 @@ def state(memory, pfn, page):
     if "SLAB" in names:
         return "slab", {}
     if PAGE_TYPES.get(kind) == "Buddy":
-        return "free-block", {"order": values.raw(page["words"][2])}
+        return "free-block", {"order": values.raw(page["words"][2]) & 0xff}
     if PAGE_TYPES.get(kind) == "Table":
         return "page-table", {}
     if refcount:
@@ -205,7 +205,7 @@ def state_inside(memory, pfn, flags):
         if memory.pageblock(head) is None:
             break
         page = memory.page(head)
-        block_order = values.raw(page["words"][2])
+        block_order = values.raw(page["words"][2]) & 0xff
         if PAGE_TYPES.get(values.number(page["type_or_mapcount"])) == "Buddy" and pfn < head + (1 << block_order):
             return "free", {"block": f"{head:#x}", "order": block_order}
     zone = dict(nodes())[flags >> NODE_SHIFT]["zones"][flags >> ZONE_SHIFT & ZONE_MASK]

@@ -123,3 +123,18 @@ pub(super) fn batch<T>(
     let both = core::array::from_fn(|rep| filling[rep] + draining[rep]);
     [Tenths::of(filling, ops, empty), Tenths::of(draining, ops, empty), Tenths::of(both, ops, 2 * empty)]
 }
+
+/// Ticks an item of two kinds of work on `ops` items, which `round` measures itself: one call, then a loop.
+#[inline(always)]
+pub(super) fn halves(ops: usize, mut round: impl FnMut() -> [u64; 2]) -> [Tenths; 3] {
+    let mut samples = [[0; REPS]; 2];
+    for rep in 0..=REPS {
+        let guard = Irqs::Off.guard();
+        let ticks = round();
+        drop(guard);
+        if rep > 0 {
+            (samples[0][rep - 1], samples[1][rep - 1]) = (ticks[0], ticks[1]);
+        }
+    }
+    [Tenths::of(samples[0], ops, empty(0)), Tenths::of(samples[1], ops, empty(ops)), Tenths::default()]
+}

@@ -45,6 +45,11 @@ impl Case {
         Self { name, lines: &["_alloc", "_free", "_both"], run }
     }
 
+    /// A figure for taking many, and one for giving them back.
+    const fn halves(name: &'static str, run: fn(&'static Memory) -> Figures) -> Self {
+        Self { name, lines: &["_alloc", "_free"], run }
+    }
+
     /// Whether `wanted`, one name of a list, asks for the line that ends with `line`.
     fn has_line(&self, line: &str, wanted: &str) -> bool {
         wanted.strip_prefix(self.name).is_some_and(|rest| rest.is_empty() || rest == line)

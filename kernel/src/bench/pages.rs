@@ -8,7 +8,7 @@ use mm::page_alloc::{PageAllocator, PageBlock};
 use mm::pfn::Pfn;
 use mm::{Gfp, Order, PagePtr};
 
-use super::measure::{Back, Irqs, batch, each};
+use super::measure::{Back, Irqs, batch, each, halves, time};
 use super::{Case, Figures, failed, single};
 use crate::memory::Memory;
 
@@ -41,6 +41,7 @@ pub(super) const CASES: &[Case] = &[
     Case::batch("page_o0_x512_lifo", |m| batches::<0>(m, 512, Irqs::Off, Back::Reversed)),
     Case::batch("page_o3_x64", |m| batches::<3>(m, 64, Irqs::Off, Back::InTurn)),
     Case::batch("page_o4_x64", |m| batches::<4>(m, 64, Irqs::Off, Back::InTurn)),
+    Case::halves("bulk64", bulk),
     Case::batch("page_o0_x32768", |m| batches::<0>(m, MANY, Irqs::Untouched, Back::InTurn)),
 ];
 
@@ -95,6 +96,25 @@ fn batches<const ORDER: u8>(memory: &'static Memory, nr: usize, irqs: Irqs, back
             }
         },
     )
+}
+
+/// One call that takes 64 pages, and 64 that give one back each, as Linux was measured.
+fn bulk(memory: &'static Memory) -> Figures {
+    const NR: usize = 64;
+    let mut slots = [const { None }; NR];
+    halves(NR, || {
+        let taken = time(0..1, |_| {
+            if memory.pages.alloc_pages_bulk(Gfp::KERNEL, &mut slots) != NR {
+                failed();
+            }
+        });
+        let given = time(slots.iter_mut(), |slot| {
+            if let Some(block) = slot.take() {
+                memory.pages.free_pages(block);
+            }
+        });
+        [taken, given]
+    })
 }
 
 /// That many empty slots.

@@ -275,7 +275,7 @@ pub fn init(
         iomem,
         direct_map: kernel_map.direct,
         cma,
-        sysctl: SpinLock::new(Level::Leaf, sysctl),
+        sysctl: SpinLock::new(Level::Settings, sysctl),
         kernel_root,
         spaces: SpinLock::new(Level::Spaces, space::Spaces::new()),
         spaces_cache: slub.create(space::SPACE_CACHE)?,

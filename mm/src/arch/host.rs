@@ -15,6 +15,9 @@ use crate::addr::{PAGE_SHIFT, PAGE_SIZE, PhysAddr, VirtAddr};
 use crate::id::CpuId;
 use crate::lockdep::HeldLocks;
 
+/// What a section's struct pages take.
+const SECTION_VMEMMAP_BYTES: usize = 2 << 20;
+
 /// A simulated machine: where its RAM and vmemmap are reserved.
 #[derive(Clone, Copy, Debug)]
 pub struct Machine {
@@ -59,7 +62,9 @@ impl SimMachine {
     /// When the host refuses the reservation.
     pub fn new(end_bytes: u64) -> Self {
         let ram_bytes = (end_bytes as usize).next_multiple_of(PAGE_SIZE);
-        let pages_bytes = ((ram_bytes >> PAGE_SHIFT) * super::STRUCT_PAGE_BYTES).next_multiple_of(PAGE_SIZE);
+        // Of whole sections, as the real one.
+        let pages_bytes =
+            ((ram_bytes >> PAGE_SHIFT) * super::STRUCT_PAGE_BYTES).next_multiple_of(SECTION_VMEMMAP_BYTES);
         let machine = Machine { ram: reserve(ram_bytes), pages: reserve(pages_bytes) };
         Self { machine, ram_bytes, pages_bytes }
     }

@@ -1,32 +1,31 @@
-//! Free blocks and the lists they are kept on: the only part of the buddy allocator that follows raw links.
+//! Free blocks, what their first pages note while they are listed, and where their buddies are.
 //!
 //! ```text
 //! FreeBlock { page, order }   owned, on no list        words of the head page while it is listed:
-//!     | push        ^ pop, take                          0, 1  links
-//!     v             |                                    2     order
-//! FreeArea.lists[migratetype]                            3     migratetype of the list (not always the pageblock's)
+//!     | mark, push  ^ pop, unmark                        0, 1  links
+//!     v             |                                    2     Note: order, migratetype of the list (not always the
+//! FreeArea.lists[migratetype]                                  pageblock's), zone
 //! ```
 //!
 //! # Invariants
 //! - B1: a [`FreeBlock`] owns `order.nr_pages()` frames from `page` on, all with refcount 0 and type `NONE`, none on a
 //!   list. They are aligned to their number and lie in populated sections of the vmemmap: blocks are no larger than
 //!   4 MiB, sections are 128 MiB.
-//! - B2: the head of a block on a list of an area has type `BUDDY`, and words 2 and 3 say which list of which area. No
-//!   other page has that type.
+//! - B2: the head of a block on a list of an area has type `BUDDY`, and word 2 says which list of which area of which
+//!   zone. No other page has that type.
 
 use core::ptr::NonNull;
 
-use super::bad::BadReason;
+use super::list::{FreeList, Links};
 use crate::arch::Machine;
 use crate::gfp::MigrateType;
+use crate::id::{MAX_NUMNODES, NodeId, ZoneIdx};
 use crate::order::{Order, PAGEBLOCK_NR_PAGES};
-use crate::page::{Page, PageList, PagePtr, PageType};
+use crate::page::{Page, PagePtr, PageType};
 use crate::pfn::{Pfn, PfnRange};
 
-const NEXT: usize = 0;
-const PREV: usize = 1;
-const ORDER: usize = 2;
-const LIST: usize = 3;
+const NOTE: usize = 2;
+const FREED_AS: usize = 3;
 
 /// An owned block of free pages that is on no list.
 #[must_use = "the block's pages are lost when this is dropped"]
@@ -75,15 +74,6 @@ impl FreeBlock {
         unsafe { core::slice::from_raw_parts(self.page.as_ptr(), self.order.nr_pages() as usize) }
     }
 
-    /// Splits the upper half off, unless it is a single page.
-    #[inline(always)]
-    pub(super) fn take_upper_half(&mut self) -> Option<Self> {
-        self.order = self.order.down()?;
-        // SAFETY: the middle of our own block, which is two blocks of half the size as well (B1).
-        let upper = unsafe { later(self.page, self.order.nr_pages()) };
-        Some(Self { page: upper, order: self.order })
-    }
-
     /// Its blocks of `order`, lowest first; the block is at least as large.
     #[inline]
     pub(crate) fn shatter(self, order: Order) -> impl Iterator<Item = FreeBlock> {
@@ -92,74 +82,112 @@ impl FreeBlock {
         (0..self.order.nr_pages() >> order.get())
             .map(move |nr| unsafe { Self { page: later(self.page, nr << order.get()), order } })
     }
-
-    /// The block that this one and its buddy make together.
-    #[inline]
-    pub(super) fn merge(self, buddy: Self) -> Self {
-        debug_assert_eq!(self.order, buddy.order);
-        let order = self.order.up().unwrap_or(self.order);
-        debug_assert!(order > self.order);
-        Self { page: self.page.min(buddy.page), order }
-    }
-
-    /// The other half of the block one order up, when it is on a free list too (Linux: `find_buddy_page_pfn`). The block
-    /// is of `order` at `pfn`, `page` one of the same zone.
-    #[inline]
-    pub(super) fn find_buddy(zone: &Bounds, page: PagePtr, pfn: Pfn, order: Order) -> Option<PagePtr> {
-        let buddy = Pfn::new(pfn.get() ^ order.nr_pages());
-        if !zone.span.contains(buddy) {
-            return None;
-        }
-        // SAFETY: in the same block of at most 4 MiB, so in the same section as a page that exists.
-        let buddy = unsafe { PagePtr::new(zone.machine, buddy) };
-        (buddy.page_type() == PageType::BUDDY
-            && listed(buddy).0 == order.get() as u64
-            && buddy.same_zone(&page))
-        .then_some(buddy)
-    }
-}
-
-/// Order and migratetype that the head of a listed block has noted.
-#[inline(always)]
-pub(super) fn listed(page: PagePtr) -> (u64, u64) {
-    // SAFETY: a page of type BUDDY (B2) of this zone belongs to the holder of the zone's lock; of another zone's page
-    // at most the value is of no use.
-    unsafe { (page.word(ORDER), page.word(LIST)) }
 }
 
 /// Notes in a page that is not on a free list which migratetype it was freed as (Linux: `set_pcppage_migratetype`).
 #[inline(always)]
 pub(crate) fn note_migrate_type(block: &FreeBlock, migrate_type: MigrateType) {
     // SAFETY: our own block (B1).
-    unsafe { block.page.set_word(LIST, migrate_type as u64) };
+    unsafe { block.page.set_word(FREED_AS, migrate_type as u64) };
 }
 
-/// The migratetype noted last: by [`note_migrate_type`], or the list that the block came from.
+/// The same for the type with that number.
+#[inline(always)]
+pub(crate) fn note_type_number(block: &FreeBlock, number: u8) {
+    // SAFETY: our own block (B1).
+    unsafe { block.page.set_word(FREED_AS, u64::from(number)) };
+}
+
+/// The migratetype noted last by [`note_migrate_type`].
 #[inline(always)]
 pub(crate) fn noted_migrate_type(block: &FreeBlock) -> Option<MigrateType> {
     // SAFETY: our own block (B1).
-    MigrateType::from_index(unsafe { block.page.word(LIST) } as usize)
+    MigrateType::from_index(unsafe { block.page.word(FREED_AS) } as usize)
+}
+
+/// What the head of a listed block says of the list that it is on, in one word, so that a load and a comparison tell
+/// whether a page is the one looked for.
+///
+/// ```text
+/// 63 .. 32   31 .. 16   15 .. 8       7 .. 0
+/// 0          zone key   migratetype   order
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Note(u64);
+
+const TYPE_SHIFT: u32 = 8;
+const TYPE_BITS: u64 = 0xff << TYPE_SHIFT;
+const ZONE_SHIFT: u32 = 16;
+const _: () = assert!(Page::key_of(NodeId(MAX_NUMNODES as u16 - 1), ZoneIdx::Device) < 1 << 16);
+
+impl Note {
+    #[inline(always)]
+    pub(super) const fn new(order: Order, migrate_type: MigrateType, zone_key: u64) -> Self {
+        Self(zone_key << ZONE_SHIFT | (migrate_type as u64) << TYPE_SHIFT | order.get() as u64)
+    }
+
+    /// What the head of a listed block has noted. Of a page that is not one, nonsense.
+    #[inline(always)]
+    pub(super) fn of(page: PagePtr) -> Self {
+        // SAFETY: a page of type BUDDY (B2) of this zone belongs to the holder of the zone's lock; of another zone's page
+        // at most the value is of no use.
+        Self(unsafe { page.word(NOTE) })
+    }
+
+    /// The order; `None` for nonsense.
+    pub(super) fn order(self) -> Option<Order> {
+        Order::new(self.0 as u8)
+    }
+
+    /// The type; `None` for nonsense.
+    #[inline(always)]
+    pub(super) const fn migrate_type(self) -> Option<MigrateType> {
+        MigrateType::from_index((self.0 >> TYPE_SHIFT & 0xff) as usize)
+    }
+
+    /// Whether both are of the same order and zone.
+    #[inline(always)]
+    pub(super) const fn is_alike(self, other: Self) -> bool {
+        (self.0 ^ other.0) & !TYPE_BITS == 0
+    }
+
+    /// The same for the next larger order.
+    #[inline(always)]
+    pub(super) const fn up(self) -> Self {
+        Self(self.0 + 1)
+    }
+
+    /// The same for the next smaller order.
+    #[inline(always)]
+    pub(super) const fn down(self) -> Self {
+        Self(self.0 - 1)
+    }
+}
+
+/// Makes a page the head of a free block that is being listed.
+#[inline(always)]
+pub(super) fn mark(page: PagePtr, note: Note) {
+    page.set_page_type(PageType::BUDDY);
+    // SAFETY: the first page of a block of ours, on no list (B1).
+    unsafe { page.set_word(NOTE, note.0) };
+}
+
+/// Whether a page heads a listed block of the order and zone of `note`.
+#[inline(always)]
+pub(super) fn is_listed(page: PagePtr, note: Note) -> bool {
+    page.type_and_refcount() == Page::FREE_HEAD && Note::of(page).is_alike(note)
 }
 
 /// Free blocks of one order, by migratetype (Linux: `struct free_area`).
 #[derive(Debug)]
 pub struct FreeArea {
-    lists: [PageList; MigrateType::COUNT],
-    nr: [u64; MigrateType::COUNT],
-}
-
-/// Which end of a list.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum End {
-    /// Where blocks are taken from.
-    Head,
-    /// Where they wait longest.
-    Tail,
+    pub(super) lists: [FreeList; MigrateType::COUNT],
+    pub(super) nr: [u64; MigrateType::COUNT],
 }
 
 impl FreeArea {
     pub(super) const fn new() -> Self {
-        Self { lists: [const { PageList::new() }; MigrateType::COUNT], nr: [0; MigrateType::COUNT] }
+        Self { lists: [const { FreeList::new() }; MigrateType::COUNT], nr: [0; MigrateType::COUNT] }
     }
 
     /// How many blocks of that migratetype are free.
@@ -174,86 +202,93 @@ impl FreeArea {
     }
 
     /// The list itself, to look at.
-    pub fn list(&self, migrate_type: MigrateType) -> &PageList {
+    #[inline]
+    pub fn list(&self, migrate_type: MigrateType) -> &FreeList {
         &self.lists[migrate_type.index()]
-    }
-
-    /// Puts a block on a list.
-    #[inline]
-    pub(super) fn push(&mut self, block: FreeBlock, migrate_type: MigrateType, end: End) {
-        let (page, list) = (block.page, &mut self.lists[migrate_type.index()]);
-        page.set_page_type(PageType::BUDDY);
-        // SAFETY: our own block, on no list (B1).
-        unsafe {
-            page.set_word(ORDER, block.order.get() as u64);
-            page.set_word(LIST, migrate_type as u64);
-            match end {
-                End::Head => list.push_front(page),
-                End::Tail => list.push_back(page),
-            }
-        }
-        self.nr[migrate_type.index()] += 1;
-    }
-
-    /// Takes a listed block of `order` off the list that it has noted; a block that is not on such a list is an error.
-    #[inline(always)]
-    pub(super) fn take(
-        &mut self,
-        page: PagePtr,
-        order: Order,
-        zone: &Bounds,
-    ) -> Result<(FreeBlock, MigrateType), BadReason> {
-        let (noted_order, noted_type) = listed(page);
-        let Some(migrate_type) = MigrateType::from_index(noted_type as usize) else {
-            return Err(BadReason::BrokenFreeList);
-        };
-        let is_listed = page.page_type() == PageType::BUDDY && noted_order == u64::from(order.get());
-        if !is_listed || !zone.links_inside(page) {
-            return Err(BadReason::BrokenFreeList);
-        }
-        // SAFETY: by its notes the page is on this list (B2), and its links lead to pages of the zone.
-        unsafe { self.lists[migrate_type.index()].remove(page) };
-        page.set_page_type(PageType::NONE);
-        self.nr[migrate_type.index()] -= 1;
-        Ok((FreeBlock { page, order }, migrate_type))
-    }
-
-    /// Whether no block of that migratetype is listed.
-    #[inline]
-    pub(super) fn is_empty(&self, migrate_type: MigrateType) -> bool {
-        self.lists[migrate_type.index()].is_empty()
     }
 }
 
-/// Where a zone is, and where its pages are in the vmemmap.
+/// Where a zone is, and what its blocks note of it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
     pub(super) machine: Machine,
     pub(super) span: PfnRange,
-    /// Address of the first page's `struct Page`.
-    first: u64,
-    /// Bytes that the span's `struct Page`s take.
-    size_bytes: u64,
+    pub(super) links: Links,
+    zone_key: u64,
 }
 
 const PAGE_STRUCT: u64 = size_of::<Page>() as u64;
 
 impl Bounds {
-    pub(super) fn new(machine: Machine, span: PfnRange) -> Self {
-        let first = machine.page(span.start) as u64;
-        Self { machine, span, first, size_bytes: span.nr_pages() * PAGE_STRUCT }
+    pub(super) fn new(machine: Machine, zone_key: usize, span: PfnRange) -> Self {
+        Self { machine, span, links: Links::new(machine, span), zone_key: zone_key as u64 }
     }
 
-    /// Whether both links of a page are null or lead to pages of the zone (a cheap sign of a page written to after free).
+    /// What the head of a listed block of this zone notes.
     #[inline(always)]
-    fn links_inside(&self, page: PagePtr) -> bool {
-        let inside = |link: u64| {
-            let offset = link.wrapping_sub(self.first);
-            link == 0 || offset < self.size_bytes && link.is_multiple_of(PAGE_STRUCT)
-        };
-        // SAFETY: as in `listed`.
-        unsafe { inside(page.word(NEXT)) && inside(page.word(PREV)) }
+    pub(super) fn note(&self, order: Order, migrate_type: MigrateType) -> Note {
+        Note::new(order, migrate_type, self.zone_key)
     }
+}
+
+/// A place in the vmemmap where a block of some order starts, for the arithmetic of buddies: of two halves of a block the
+/// byte offsets differ in one bit.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    machine: Machine,
+    offset: u64,
+}
+
+impl Place {
+    #[inline(always)]
+    pub(super) fn of(page: PagePtr, machine: Machine) -> Self {
+        Self { machine, offset: page.as_ptr() as u64 - machine.vmemmap() as u64 }
+    }
+
+    /// The page there.
+    #[inline(always)]
+    pub(super) fn page(self) -> PagePtr {
+        let at = self.machine.vmemmap().wrapping_add(self.offset as usize).cast::<Page>();
+        // SAFETY: made from a page by steps within its block of the largest order, which lies in one section (B1), whose
+        // vmemmap is populated as a whole (I2 of `sparse`) and not near address zero.
+        unsafe { PagePtr::from_raw(NonNull::new_unchecked(at)) }
+    }
+
+    /// Its frame.
+    #[inline(always)]
+    pub(super) fn pfn(self) -> Pfn {
+        Pfn::new(self.offset / PAGE_STRUCT)
+    }
+
+    /// The other half of the block one order up, below the largest.
+    #[inline(always)]
+    pub(super) fn buddy(self, order: Order) -> Self {
+        debug_assert!(order < Order::MAX);
+        Self { offset: self.offset ^ PAGE_STRUCT << order.get(), ..self }
+    }
+
+    /// The block one order up.
+    #[inline(always)]
+    pub(super) fn parent(self, order: Order) -> Self {
+        Self { offset: self.offset & !(PAGE_STRUCT << order.get()), ..self }
+    }
+
+    /// The upper half of the block of `order` here, which is the block of the order below.
+    #[inline(always)]
+    pub(super) fn upper_half(self, order: Order) -> Self {
+        debug_assert!(order > Order::ZERO);
+        Self { offset: self.offset + (PAGE_STRUCT << order.get() >> 1), ..self }
+    }
+}
+
+/// The block of `order` that `page` heads, which has just been taken off its list.
+///
+/// # Safety
+/// Just so: by B2 it is ours now.
+#[inline(always)]
+pub(super) unsafe fn unmark(page: PagePtr, order: Order) -> FreeBlock {
+    page.set_page_type(PageType::NONE);
+    FreeBlock { page, order }
 }
 
 /// The page of frame `pfn`, which lies in the same pageblock as `page`.
@@ -277,7 +312,13 @@ pub(super) fn list_of(page: PagePtr) -> Option<MigrateType> {
     if page.page_type() != PageType::BUDDY {
         return None;
     }
-    MigrateType::from_index(listed(page).1 as usize)
+    Note::of(page).migrate_type()
+}
+
+/// The type of the list that a block was taken from, as long as it has not been listed again.
+#[inline(always)]
+pub(crate) fn taken_from(block: &FreeBlock) -> Option<MigrateType> {
+    Note::of(block.page()).migrate_type()
 }
 
 /// The order of the free block that `page` is the head of.
@@ -286,7 +327,7 @@ pub(super) fn free_order(page: PagePtr) -> Option<Order> {
     if page.page_type() != PageType::BUDDY {
         return None;
     }
-    u8::try_from(listed(page).0).ok().and_then(Order::new)
+    Note::of(page).order()
 }
 
 /// Page `nr` of the listed block of `order` that `page` heads.

@@ -132,10 +132,10 @@ impl FreeAreas {
         if whole.intersect(range).is_empty() {
             return self.push(block, MigrateType::Isolate, End::Tail);
         }
-        let mut lower = block;
-        let Some(upper) = lower.take_upper_half() else { return sink(lower) };
-        self.keep_inside(lower, range, sink);
-        self.keep_inside(upper, range, sink);
+        let Some(half) = block.order().down() else { return sink(block) };
+        for part in block.shatter(half) {
+            self.keep_inside(part, range, sink);
+        }
     }
 }
 

@@ -15,7 +15,8 @@
 //!   zone's end belong to no block of another).
 //! - A2: no two buddies of one order below the largest are both listed, unless a pageblock type forbids the merge (a
 //!   block of a pageblock's size or more whose types differ and one of which is `HighAtomic`, `Cma` or `Isolate`).
-//! - A3: `pages[type]` is the sum over orders of `nr[type] << order`; `free_pages` is the sum of them without `Isolate`.
+//! - A3: `pages[type]` is the sum over orders of `nr[type] << order`, and `all_pages` the sum of them; bit n of
+//!   `nonempty[type]` is set exactly when the list of order n has a block.
 //! - B1, B2: see [`block`](FreeBlock).
 //!
 //! # Locking
@@ -26,8 +27,11 @@
 //! Watermarks and zones (`page_alloc`, `zone`), per-CPU lists (`pcp`), where pageblock types are stored (`sparse`).
 #![deny(unsafe_code)]
 
-#[allow(unsafe_code, reason = "follows the links of lists")]
+#[allow(unsafe_code, reason = "makes blocks out of pages")]
 mod block;
+
+#[allow(unsafe_code, reason = "follows the links of lists")]
+mod list;
 
 mod bad;
 mod fallback;
@@ -38,17 +42,19 @@ mod validate;
 #[allow(unsafe_code, reason = "makes the pages of a zone")]
 mod tests;
 
+pub(crate) use bad::why_not_free;
 pub use bad::{BadPage, BadReason};
-pub use block::{End, FreeArea, FreeBlock};
+pub use block::{FreeArea, FreeBlock};
+pub(crate) use block::{later, note_migrate_type, note_type_number, noted_migrate_type, taken_from};
 pub use isolate::TakeError;
-pub(crate) use {bad::why_not_free, block::later, block::note_migrate_type, block::noted_migrate_type};
+pub use list::{End, FreeList};
 
-use block::Bounds;
+use block::{Bounds, Note, Place, is_listed, mark, unmark};
 
 use crate::arch::Machine;
 use crate::gfp::MigrateType;
 use crate::order::{Order, PAGEBLOCK_ORDER};
-use crate::page::{PageFlags, PagePtr};
+use crate::page::{Page, PageFlags, PagePtr};
 use crate::pfn::{Pfn, PfnRange};
 
 /// Where the migratetypes of pageblocks are kept. Both functions are for any frame of a populated section.
@@ -80,6 +86,7 @@ pub struct FreeAreas {
     /// Bit n: the list of order n is not empty.
     nonempty: [u16; MigrateType::COUNT],
     pages: [u64; MigrateType::COUNT],
+    all_pages: u64,
     /// Pageblocks of type `Isolate` (Linux: `nr_isolate_pageblock`).
     nr_isolated: u64,
 }
@@ -90,13 +97,14 @@ const fn mergeable(migrate_type: MigrateType) -> bool {
 }
 
 impl FreeAreas {
-    /// No free pages, of a zone that spans those frames.
-    pub fn new(machine: Machine, span: PfnRange) -> Self {
+    /// No free pages, of the zone whose pages have that [`zone_key`](Page::zone_key) and that spans those frames.
+    pub fn new(machine: Machine, zone_key: usize, span: PfnRange) -> Self {
         Self {
-            zone: Bounds::new(machine, span),
+            zone: Bounds::new(machine, zone_key, span),
             areas: [const { FreeArea::new() }; Order::COUNT],
             nonempty: [0; MigrateType::COUNT],
             pages: [0; MigrateType::COUNT],
+            all_pages: 0,
             nr_isolated: 0,
         }
     }
@@ -120,8 +128,22 @@ impl FreeAreas {
     /// Pages that are free to be allocated: all but isolated ones (Linux: `NR_FREE_PAGES`).
     #[inline]
     pub fn free_pages(&self) -> u64 {
-        let [unmovable, movable, reclaimable, high_atomic, cma, _isolate] = self.pages;
-        unmovable + movable + reclaimable + high_atomic + cma
+        self.all_pages - self.pages_of(MigrateType::Isolate)
+    }
+
+    /// The type as which a block is to be freed that was `as_freed` before the zone was locked: its pageblock may have
+    /// been isolated since, or let go (Linux: the checks of `has_isolate_pageblock`).
+    #[inline(always)]
+    pub fn type_to_free(
+        &self,
+        block: &FreeBlock,
+        as_freed: MigrateType,
+        blocks: &impl Pageblocks,
+    ) -> MigrateType {
+        if self.nr_isolated == 0 && as_freed != MigrateType::Isolate {
+            return as_freed;
+        }
+        blocks.migrate_type(block.page().pfn(self.zone.machine))
     }
 
     /// Whether a block of at least `order` is listed as one of `types`.
@@ -157,8 +179,8 @@ impl FreeAreas {
     /// The type whose lists serve a request for `wanted` as long as nothing is stolen. Movable pages use `Cma` blocks when
     /// their own lists are empty, and rather than those while more than half of what is free is of that type: the areas are
     /// to be used, but in step with the rest (Linux: `__rmqueue`).
-    #[inline]
-    fn source(&self, order: Order, wanted: MigrateType) -> Option<MigrateType> {
+    #[inline(always)]
+    pub(crate) fn source(&self, order: Order, wanted: MigrateType) -> Option<MigrateType> {
         let has = |t: MigrateType| self.nonempty[t.index()] >> order.get() != 0;
         if wanted == MigrateType::Movable && has(MigrateType::Cma) {
             let rather = self.pages_of(MigrateType::Cma) > self.free_pages() / 2;
@@ -171,27 +193,51 @@ impl FreeAreas {
     ///
     /// # Errors
     /// As [`alloc`](Self::alloc).
-    #[inline]
+    #[inline(always)]
     pub fn alloc_of_type(
         &mut self,
         order: Order,
         migrate_type: MigrateType,
     ) -> Result<Option<FreeBlock>, BadPage> {
-        let fitting = self.nonempty[migrate_type.index()] >> order.get();
+        let t = migrate_type.index();
+        let fitting = self.nonempty[t] >> order.get();
         let Some(from) = Order::new(order.get() + fitting.trailing_zeros() as u8) else { return Ok(None) };
-        let Some(page) = self.area(from).list(migrate_type).first() else { return Ok(None) };
-        let mut block = self.take(page, from)?;
-        self.split_to(order, &mut block, migrate_type);
-        Ok(Some(block))
+        let area = &mut self.areas[from.index()];
+        let Some(page) = area.lists[t].first() else { return Ok(None) };
+        let note = self.zone.note(from, migrate_type);
+        let is_head = page.type_and_refcount() == Page::FREE_HEAD && Note::of(page) == note;
+        if !is_head || area.lists[t].pop_first(page, self.zone.links).is_err() {
+            return Err(BadPage::new(self.zone.machine, page, BadReason::BrokenFreeList));
+        }
+        area.nr[t] -= 1;
+        if area.lists[t].is_empty() {
+            self.nonempty[t] &= !(1 << from.get());
+        }
+        if from > order {
+            self.split(page, note, from, order, migrate_type);
+        }
+        self.pages[t] -= order.nr_pages();
+        self.all_pages -= order.nr_pages();
+        // SAFETY: just taken off the list that it said it was on.
+        #[allow(unsafe_code, reason = "a block of the list becomes ours")]
+        Ok(Some(unsafe { unmark(page, order) }))
     }
 
-    /// Gives back the upper halves of a block until it is of `order` (Linux: `expand`).
+    /// Lists the upper halves of the block of `from` that `page` heads, down to `to` (Linux: `expand`). It was the
+    /// smallest that fits, so the lists of the orders from `to` up are empty.
     #[inline(always)]
-    fn split_to(&mut self, order: Order, block: &mut FreeBlock, migrate_type: MigrateType) {
-        while block.order() > order {
-            let Some(upper) = block.take_upper_half() else { return };
-            self.push(upper, migrate_type, End::Head);
+    fn split(&mut self, page: PagePtr, note: Note, from: Order, to: Order, migrate_type: MigrateType) {
+        let (t, place) = (migrate_type.index(), Place::of(page, self.zone.machine));
+        let (mut note, mut order) = (note, from);
+        for area in self.areas[to.index()..from.index()].iter_mut().rev() {
+            let upper = place.upper_half(order).page();
+            note = note.down();
+            order = order.down().unwrap_or(Order::ZERO);
+            mark(upper, note);
+            area.lists[t].set_only(upper);
+            area.nr[t] = 1;
         }
+        self.nonempty[t] |= (1 << from.get()) - (1 << to.get());
     }
 
     /// Takes up to `count` blocks of `order`, the same ones and in the same order as so many calls of
@@ -229,12 +275,11 @@ impl FreeAreas {
         Ok(count - left)
     }
 
-    /// Gives a block back, as one of type `migrate_type`, merged with all free buddies (Linux: `__free_one_page`). While
-    /// pageblocks are isolated its own pageblock is asked again: the type may be from before.
+    /// Gives a block back, as one of type `migrate_type`, merged with all free buddies (Linux: `__free_one_page`).
     ///
     /// # Errors
     /// A page that is not in the state of one to be freed: mapped, used, free already, outside the zone.
-    #[inline]
+    #[inline(always)]
     pub fn free(
         &mut self,
         block: FreeBlock,
@@ -242,90 +287,163 @@ impl FreeAreas {
         end: Option<End>,
         blocks: &impl Pageblocks,
     ) -> Result<(), BadPage> {
-        let mut pfn = block.page().pfn(self.zone.machine);
-        self.check_to_free(&block, pfn)?;
-        let migrate_type = if self.nr_isolated == 0 { migrate_type } else { blocks.migrate_type(pfn) };
-        let mut block = block;
-        while let Some(buddy) = self.mergeable_buddy(&block, pfn, migrate_type, blocks) {
-            let buddy = self.take(buddy, block.order())?;
-            block = block.merge(buddy);
-            pfn = pfn.align_down(block.order().nr_pages());
+        let mut place = Place::of(block.page(), self.zone.machine);
+        self.check_to_free(&block, place.pfn())?;
+        let (mut order, mut note) = (block.order(), self.zone.note(block.order(), migrate_type));
+        while order < PAGEBLOCK_ORDER && self.swallow_buddy(place, note, order, migrate_type)? {
+            (place, order, note) = (place.parent(order), order.up().unwrap_or(Order::MAX), note.up());
         }
-        let end = end.unwrap_or_else(|| self.likely_end(&block, pfn));
-        self.push(block, migrate_type, end);
-        Ok(())
-    }
-
-    fn check_to_free(&self, block: &FreeBlock, pfn: Pfn) -> Result<(), BadPage> {
-        let nr_pages = block.order().nr_pages();
-        let bad = |reason| Err(BadPage::new(self.zone.machine, block.page(), reason));
-        if let Some(reason) = why_not_free(&block.page(), PageFlags::CHECK_AT_FREE) {
-            return bad(reason);
-        }
-        if !pfn.is_aligned(nr_pages) || pfn < self.zone.span.start || pfn + nr_pages > self.zone.span.end {
-            return bad(BadReason::Misplaced);
-        }
-        Ok(())
-    }
-
-    fn mergeable_buddy(
-        &self,
-        block: &FreeBlock,
-        pfn: Pfn,
-        migrate_type: MigrateType,
-        blocks: &impl Pageblocks,
-    ) -> Option<PagePtr> {
-        let order = block.order();
-        if order >= Order::MAX {
-            return None;
-        }
-        let buddy = FreeBlock::find_buddy(&self.zone, block.page(), pfn, order)?;
         if order >= PAGEBLOCK_ORDER {
-            // From here on buddies are other pageblocks, whose type may have to stay apart.
-            let other = blocks.migrate_type(Pfn::new(pfn.get() ^ order.nr_pages()));
-            if other != migrate_type && !(mergeable(other) && mergeable(migrate_type)) {
-                return None;
-            }
+            (place, order, note) = self.merge_pageblocks(place, note, order, migrate_type, blocks)?;
         }
-        Some(buddy)
-    }
-
-    /// Where a block goes: to the tail when the buddy of its parent is free already, so that the block waits there for its
-    /// own buddy instead of being split again (Linux: `buddy_merge_likely`).
-    #[inline]
-    fn likely_end(&self, block: &FreeBlock, pfn: Pfn) -> End {
-        let order = block.order();
-        match order.up() {
-            Some(up) if order.get() + 2 <= Order::MAX.get() => {
-                let parent = pfn.align_down(up.nr_pages());
-                match FreeBlock::find_buddy(&self.zone, block.page(), parent, up) {
-                    Some(_) => End::Tail,
-                    None => End::Head,
-                }
-            }
-            _ => End::Head,
-        }
-    }
-
-    #[inline]
-    fn push(&mut self, block: FreeBlock, migrate_type: MigrateType, end: End) {
-        let order = block.order();
-        self.areas[order.index()].push(block, migrate_type, end);
-        self.nonempty[migrate_type.index()] |= 1 << order.get();
-        self.pages[migrate_type.index()] += order.nr_pages();
+        let end = end.unwrap_or_else(|| likely_end(place, order, note));
+        self.list(place.page(), note, order, migrate_type, end);
+        self.pages[migrate_type.index()] += block.order().nr_pages();
+        self.all_pages += block.order().nr_pages();
+        Ok(())
     }
 
     #[inline(always)]
-    fn take(&mut self, page: PagePtr, order: Order) -> Result<FreeBlock, BadPage> {
-        let area = &mut self.areas[order.index()];
-        let (block, migrate_type) = match area.take(page, order, &self.zone) {
-            Ok(taken) => taken,
-            Err(reason) => return Err(BadPage::new(self.zone.machine, page, reason)),
-        };
-        if area.is_empty(migrate_type) {
-            self.nonempty[migrate_type.index()] &= !(1 << order.get());
+    fn check_to_free(&self, block: &FreeBlock, pfn: Pfn) -> Result<(), BadPage> {
+        let (page, nr_pages, span) = (block.page(), block.order().nr_pages(), self.zone.span);
+        let is_unused =
+            page.type_and_refcount() == Page::UNUSED && !page.flags().intersects(PageFlags::CHECK_AT_FREE);
+        let is_inside = pfn >= span.start && pfn + nr_pages <= span.end;
+        if is_unused && is_inside && pfn.is_aligned(nr_pages) {
+            return Ok(());
         }
+        let reason = why_not_free(&page, PageFlags::CHECK_AT_FREE).unwrap_or(BadReason::Misplaced);
+        Err(BadPage::new(self.zone.machine, page, reason))
+    }
+
+    /// From pageblocks on, whose types may have to stay apart.
+    #[inline(never)]
+    fn merge_pageblocks(
+        &mut self,
+        place: Place,
+        note: Note,
+        order: Order,
+        migrate_type: MigrateType,
+        blocks: &impl Pageblocks,
+    ) -> Result<(Place, Order, Note), BadPage> {
+        let (mut place, mut note, mut order) = (place, note, order);
+        while let Some(up) = order.up() {
+            let other = blocks.migrate_type(place.buddy(order).pfn());
+            if !may_merge(migrate_type, other) || !self.swallow_buddy(place, note, order, migrate_type)? {
+                break;
+            }
+            (place, order, note) = (place.parent(order), up, note.up());
+        }
+        Ok((place, order, note))
+    }
+
+    /// Takes the buddy of the block of `order` at `place` off its list, if it is free, and counts it as one of
+    /// `migrate_type`; whether it was. `note` is that of the block.
+    #[inline(always)]
+    fn swallow_buddy(
+        &mut self,
+        place: Place,
+        note: Note,
+        order: Order,
+        migrate_type: MigrateType,
+    ) -> Result<bool, BadPage> {
+        let buddy = place.buddy(order).page();
+        if !is_listed(buddy, note) {
+            return Ok(false);
+        }
+        if Note::of(buddy) != note {
+            return self.swallow_other(buddy, order, migrate_type).map(|()| true);
+        }
+        // Part of the block that is being freed now.
+        let _ = self.unlist_from(buddy, order, migrate_type)?;
+        Ok(true)
+    }
+
+    /// One that is listed as another type.
+    #[inline(never)]
+    fn swallow_other(
+        &mut self,
+        page: PagePtr,
+        order: Order,
+        migrate_type: MigrateType,
+    ) -> Result<(), BadPage> {
+        let (_, was) = self.unlist(page, order)?;
+        self.pages[was.index()] -= order.nr_pages();
+        self.pages[migrate_type.index()] += order.nr_pages();
+        Ok(())
+    }
+
+    /// Puts the block that `page` heads on the list that `note` tells of. Does not count its pages.
+    #[inline(always)]
+    fn list(&mut self, page: PagePtr, note: Note, order: Order, migrate_type: MigrateType, end: End) {
+        let (t, area) = (migrate_type.index(), &mut self.areas[order.index()]);
+        mark(page, note);
+        area.lists[t].push(page, end);
+        area.nr[t] += 1;
+        self.nonempty[t] |= 1 << order.get();
+    }
+
+    /// Takes a listed block of `order` off the list that it has noted. Does not count its pages.
+    fn unlist(&mut self, page: PagePtr, order: Order) -> Result<(FreeBlock, MigrateType), BadPage> {
+        let Some(migrate_type) = Note::of(page).migrate_type() else {
+            return Err(BadPage::new(self.zone.machine, page, BadReason::BrokenFreeList));
+        };
+        Ok((self.unlist_from(page, order, migrate_type)?, migrate_type))
+    }
+
+    /// The same with the type that it has noted.
+    #[inline(always)]
+    fn unlist_from(
+        &mut self,
+        page: PagePtr,
+        order: Order,
+        migrate_type: MigrateType,
+    ) -> Result<FreeBlock, BadPage> {
+        let (t, area) = (migrate_type.index(), &mut self.areas[order.index()]);
+        if area.lists[t].remove(page, self.zone.links).is_err() {
+            return Err(BadPage::new(self.zone.machine, page, BadReason::BrokenFreeList));
+        }
+        area.nr[t] = area.nr[t].wrapping_sub(1);
+        if area.lists[t].is_empty() {
+            self.nonempty[t] &= !(1 << order.get());
+        }
+        // SAFETY: just taken off the list that it said it was on.
+        #[allow(unsafe_code, reason = "a block of the list becomes ours")]
+        Ok(unsafe { unmark(page, order) })
+    }
+
+    fn push(&mut self, block: FreeBlock, migrate_type: MigrateType, end: End) {
+        let order = block.order();
+        self.list(block.page(), self.zone.note(order, migrate_type), order, migrate_type, end);
+        self.pages[migrate_type.index()] += order.nr_pages();
+        self.all_pages += order.nr_pages();
+    }
+
+    /// Takes a listed block of `order` off its list; one that is not on such a list is an error.
+    fn take(&mut self, page: PagePtr, order: Order) -> Result<FreeBlock, BadPage> {
+        if !is_listed(page, self.zone.note(order, MigrateType::Unmovable)) {
+            return Err(BadPage::new(self.zone.machine, page, BadReason::BrokenFreeList));
+        }
+        let (block, migrate_type) = self.unlist(page, order)?;
         self.pages[migrate_type.index()] -= order.nr_pages();
+        self.all_pages -= order.nr_pages();
         Ok(block)
+    }
+}
+
+/// Whether pageblocks of two types may be in one block.
+fn may_merge(one: MigrateType, other: MigrateType) -> bool {
+    one == other || mergeable(one) && mergeable(other)
+}
+
+/// Where a block goes: to the tail when the buddy of its parent is free already, so that the block waits there for its own
+/// buddy instead of being split again (Linux: `buddy_merge_likely`).
+#[inline(always)]
+fn likely_end(place: Place, order: Order, note: Note) -> End {
+    match order.up() {
+        Some(up) if up < Order::MAX && is_listed(place.parent(order).buddy(up).page(), note.up()) => {
+            End::Tail
+        }
+        _ => End::Head,
     }
 }

@@ -44,7 +44,7 @@ impl TestZone {
         }
         let frames = PfnRange::new(Pfn::new(span.start), Pfn::new(span.end));
         Self {
-            free: FreeAreas::new(sim.machine(), frames),
+            free: FreeAreas::new(sim.machine(), Page::key_of(NodeId(0), ZoneIdx::Normal), frames),
             types: Types(RefCell::new(vec![MigrateType::Movable; end as usize / 512])),
             sim,
         }
@@ -253,7 +253,7 @@ fn pages_in_a_wrong_state_are_refused() {
 
 #[test]
 fn a_free_page_that_was_written_to_is_noticed() {
-    for (word, value) in [(0, 0x4141_4141_4141_4141), (1, 8), (2, 3), (3, 9)] {
+    for (word, value) in [(0, 0x4141_4141_4141_4141), (1, 8), (2, 3), (2, 0x900)] {
         let mut zone = TestZone::full(0..1024);
         assert_eq!(zone.take(0, MigrateType::Movable), Some(0));
         // SAFETY: it is what the test is about.

@@ -1,10 +1,10 @@
 //! Recounts everything that the free lists say.
 
-use super::{FreeAreas, FreeBlock, Pageblocks, block, mergeable, why_not_free};
+use super::block::{self, Note, Place, is_listed};
+use super::{FreeAreas, Pageblocks, may_merge, why_not_free};
 use crate::gfp::MigrateType;
 use crate::order::{Order, PAGEBLOCK_ORDER};
 use crate::page::{PageFlags, PagePtr, PageType};
-use crate::pfn::Pfn;
 
 impl FreeAreas {
     /// Checks A1 to A3 and B2 for every listed block, looking at each of its pages.
@@ -32,7 +32,7 @@ impl FreeAreas {
                 pages[migrate_type.index()] += nr << order.get();
             }
         }
-        assert_eq!(self.pages, pages, "free pages by type");
+        assert_eq!((self.pages, self.all_pages), (pages, pages.iter().sum()), "free pages by type");
         assert!(self.free_pages() <= self.span().nr_pages());
     }
 
@@ -45,7 +45,8 @@ impl FreeAreas {
     ) {
         let (pfn, span) = (page.pfn(self.zone.machine), self.zone.span);
         assert_eq!(page.page_type(), PageType::BUDDY, "{page:?}");
-        assert_eq!(block::listed(page), (order.get() as u64, migrate_type as u64), "{pfn:?} {page:?}");
+        let note = self.zone.note(order, migrate_type);
+        assert_eq!(Note::of(page), note, "{pfn:?} {page:?}");
         assert!(pfn.is_aligned(order.nr_pages()), "{pfn:?} of order {}", order.get());
         assert!(span.start <= pfn && pfn + order.nr_pages() <= span.end, "{pfn:?} outside {span:?}");
         for nr in 1..order.nr_pages() {
@@ -53,11 +54,13 @@ impl FreeAreas {
             assert_eq!(why_not_free(&inside, PageFlags::CHECK_AT_PREP), None, "{:?} {inside:?}", pfn + nr);
             assert!(inside.same_zone(&page), "{:?} {inside:?}", pfn + nr);
         }
-        if order < Order::MAX && FreeBlock::find_buddy(&self.zone, page, pfn, order).is_some() {
-            let other = blocks.migrate_type(Pfn::new(pfn.get() ^ order.nr_pages()));
-            let (own, apart) =
-                (blocks.migrate_type(pfn), !mergeable(other) || !mergeable(blocks.migrate_type(pfn)));
-            assert!(order >= PAGEBLOCK_ORDER && own != other && apart, "{pfn:?} and its buddy are both free");
+        let place = Place::of(page, self.zone.machine);
+        if order < Order::MAX && is_listed(place.buddy(order).page(), note) {
+            let (own, other) = (blocks.migrate_type(pfn), blocks.migrate_type(place.buddy(order).pfn()));
+            assert!(
+                order >= PAGEBLOCK_ORDER && !may_merge(own, other),
+                "{pfn:?} and its buddy are both free"
+            );
         }
     }
 }

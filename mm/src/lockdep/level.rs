@@ -25,6 +25,8 @@ levels! {
         PageTable,
         /// The kernel's own page tables and the ranges mapped by them.
         KernelMap,
+        /// The settings that the limits of zones follow from (Linux: `pcp_batch_high_lock`).
+        Settings,
         /// The list of all slab caches (Linux: `slab_mutex`).
         SlabCaches,
         /// A slab cache's partial list on one node (Linux: `kmem_cache_node.list_lock`).

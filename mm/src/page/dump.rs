@@ -37,7 +37,7 @@ struct FlagNames<'a>(&'a Page);
 
 impl fmt::Display for FlagNames<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:#x}(", self.0.raw_state().0)?;
+        write!(f, "{:#x}(", self.0.raw_flags())?;
         for (_, name) in NAMES.iter().filter(|(flag, _)| self.0.flags().contains(*flag)) {
             write!(f, "{name}|")?;
         }
@@ -159,7 +159,7 @@ mod tests {
         page.set_refcount(1);
         page.set_flags_owned(PageFlags::WAITERS | PageFlags::LOCKED | PageFlags::SLAB);
         let at = page.as_ptr() as u64;
-        let flags = page.raw_state().0;
+        let flags = page.raw_flags();
         assert_eq!(
             lines(page, 0x3f2a),
             [

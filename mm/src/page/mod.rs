@@ -13,7 +13,7 @@
 //! |---|---|---|---|---|
 //! | not initialised | all zero | 0 | 0 | zero: reads as a bug everywhere |
 //! | reserved (kernel image, holes, boot memory kept) | `RESERVED` | none | 1 | - |
-//! | free, head of a buddy block | none | `Buddy` | 0 | 0, 1: list links; 2: order; 3: migratetype of the list |
+//! | free, head of a buddy block | none | `Buddy` | 0 | 0, 1: list links; 2: order, migratetype of the list, zone |
 //! | free, inside a buddy block | none | none | 0 | - |
 //! | free, on a per-CPU list | none | none | 0 | 0, 1: list links; 3: migratetype |
 //! | allocated | any | none or `Table` | >= 1 | the owner's |
@@ -182,10 +182,73 @@ impl Page {
         (place(node, zone) >> ZONE_SHIFT) as usize
     }
 
-    /// Flags with node and zone, type or mapcount, and refcount as they are: to check many pages in few instructions.
+    /// The flags with node and zone, as they are.
+    #[inline]
+    pub(crate) fn raw_flags(&self) -> u64 {
+        self.flags.load(Ordering::Relaxed)
+    }
+
+    /// What [`type_and_refcount`](Self::type_and_refcount) is for a page without type, mappings and users.
+    pub(crate) const UNUSED: u64 = PageType::NONE.bits() as u64;
+    /// The same with one user.
+    pub(crate) const USED_ONCE: u64 = Self::UNUSED | 1 << 32;
+    /// The same for the head of a free block.
+    pub(crate) const FREE_HEAD: u64 = PageType::BUDDY.bits() as u64;
+
     #[inline(always)]
-    pub(crate) fn raw_state(&self) -> (u64, u32, u32) {
-        (self.flags.load(Ordering::Relaxed), self.type_or_mapcount.word(), self.refcount.value())
+    fn state_word(&self) -> *const u64 {
+        const { assert!(core::mem::offset_of!(Self, type_or_mapcount) % 8 == 0) };
+        const {
+            assert!(
+                core::mem::offset_of!(Self, refcount) == core::mem::offset_of!(Self, type_or_mapcount) + 4
+            )
+        };
+        core::ptr::from_ref(self).wrapping_byte_add(core::mem::offset_of!(Self, type_or_mapcount)).cast()
+    }
+
+    /// Type or mapcount, and in the upper half the refcount, in one load.
+    #[inline(always)]
+    pub(crate) fn type_and_refcount(&self) -> u64 {
+        // SAFETY: two neighbouring words of the page, aligned to their size together; read at once, as atomics.
+        let both = unsafe { (*self.state_word().cast::<AtomicU64>()).load(Ordering::Relaxed) };
+        u64::from_le(both)
+    }
+
+    /// Whether no page has a type, a mapping, a user, or one of the `forbidden` flags. Three instructions a page.
+    ///
+    /// # Safety
+    /// The pages are the caller's (I2): nobody changes their flags, types or counts meanwhile.
+    #[inline(always)]
+    pub(crate) unsafe fn are_unused(pages: &[Self], forbidden: PageFlags) -> bool {
+        let mut flags = 0;
+        let mut check = |page: &Self| {
+            // SAFETY: plain loads, which can be operands: nobody writes, says the caller.
+            unsafe {
+                flags |= page.flags.as_ptr().read();
+                u64::from_le(page.state_word().read()) == Self::UNUSED
+            }
+        };
+        // Blocks are powers of two: eight at a time, or two, or one.
+        let (eights, rest) = pages.as_chunks::<8>();
+        for eight in eights {
+            for page in eight {
+                if !check(page) {
+                    return false;
+                }
+            }
+        }
+        let (twos, rest) = rest.as_chunks::<2>();
+        for [one, other] in twos {
+            if !check(one) || !check(other) {
+                return false;
+            }
+        }
+        if let Some(page) = rest.first()
+            && !check(page)
+        {
+            return false;
+        }
+        flags & forbidden.bits() == 0
     }
 
     /// How many users the page has; 0 for a tail, whose head counts for it.

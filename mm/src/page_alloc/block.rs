@@ -14,7 +14,7 @@ use core::ptr::NonNull;
 use crate::arch::{self, Machine};
 use crate::buddy::{FreeBlock, later};
 use crate::order::Order;
-use crate::page::{Folio, Page, PageFlags, PagePtr, PageRef, PageType};
+use crate::page::{Folio, Page, PagePtr, PageRef};
 use crate::pfn::Pfn;
 
 /// A block of pages that was allocated: one reference to it.
@@ -91,8 +91,7 @@ impl PageBlock {
     /// Whether the first page has no other users, no type and no flags.
     #[inline(always)]
     pub(super) fn is_clean(&self) -> bool {
-        let (flags, page_type, refcount) = self.page.raw_state();
-        refcount == 1 && page_type == PageType::NONE.bits() && flags & PageFlags::all().bits() == 0
+        self.page.type_and_refcount() == Page::USED_ONCE && self.page.flags().is_empty()
     }
 
     /// The block becomes free: the caller has given up the last reference to its first page.

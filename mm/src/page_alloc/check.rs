@@ -6,23 +6,18 @@ use crate::addr::PAGE_SIZE;
 use crate::arch::{self, Machine};
 use crate::buddy::{BadPage, BadReason, FreeBlock, why_not_free};
 use crate::gfp::Gfp;
-use crate::page::{CompoundFault, Folio, Page, PageFlags, PagePtr, PageType};
+use crate::page::{CompoundFault, Folio, Page, PageFlags, PagePtr};
 use crate::page::{head_if_tail, make_compound, unmake_compound};
 
 use super::block::PageBlock;
 use super::{PageAllocator, bug};
 
-/// Whether no page has any of `flags`, a type, or a user. Three loads a page.
-#[inline]
-fn all_clean(pages: &[Page], flags: PageFlags) -> bool {
-    let (mut any_flags, mut all_types, mut any_refs) = (0, u32::MAX, 0);
-    for page in pages {
-        let (flags, page_type, refcount) = page.raw_state();
-        any_flags |= flags;
-        all_types &= page_type;
-        any_refs |= refcount;
-    }
-    any_flags & flags.bits() == 0 && all_types == PageType::NONE.bits() && any_refs == 0
+/// Whether no page of a block has any of `flags`, a type, or a user.
+#[inline(always)]
+#[allow(unsafe_code, reason = "reads pages that it owns")]
+fn all_clean(block: &FreeBlock, flags: PageFlags) -> bool {
+    // SAFETY: our own block (B1 of `buddy`), on no list.
+    unsafe { Page::are_unused(block.pages(), flags) }
 }
 
 /// The first page that is not clean, and why.
@@ -67,13 +62,12 @@ fn take_apart(block: &FreeBlock) -> Result<(), (PagePtr, BadReason)> {
 }
 
 /// Whether a block from the buddy is as it was when it came there (Linux: `check_new_pages`).
-#[inline]
+#[inline(always)]
 pub(super) fn check_new(machine: Machine, block: &FreeBlock) -> Result<(), BadPage> {
-    let pages = block.pages();
-    if all_clean(pages, PageFlags::CHECK_AT_PREP) {
+    if all_clean(block, PageFlags::CHECK_AT_PREP) {
         return Ok(());
     }
-    first_bad(machine, pages, PageFlags::CHECK_AT_PREP)
+    first_bad(machine, block.pages(), PageFlags::CHECK_AT_PREP)
 }
 
 impl PageAllocator {
@@ -109,11 +103,21 @@ impl PageAllocator {
     /// A block that is not a clean single page.
     #[inline(never)]
     pub(super) fn free_larger(&self, block: PageBlock) {
-        if block.is_clean() && all_clean(&block.pages()[1..], PageFlags::all()) {
-            self.free_clean(block.into_free());
-        } else {
-            self.free_unclean(block);
+        if !block.is_clean() {
+            return self.free_unclean(block);
         }
+        let block = block.into_free();
+        if !all_clean(&block, PageFlags::all()) {
+            return self.free_unused(block);
+        }
+        self.free_clean(block);
+    }
+
+    /// A block without users, as its last one left it.
+    #[inline(never)]
+    pub(super) fn free_unused(&self, block: FreeBlock) {
+        self.make_clean(&block);
+        self.free_clean(block);
     }
 
     /// A block with something to check or undo: one with other users, or flags that its user has left.
@@ -127,12 +131,6 @@ impl PageAllocator {
             _ => return self.free_rest(&mut block),
         }
         self.free_unused(block.into_free());
-    }
-
-    /// A block without users, as its last one left it.
-    pub(super) fn free_unused(&self, block: FreeBlock) {
-        self.make_clean(&block);
-        self.free_clean(block);
     }
 
     /// Somebody frees a page that has no users.
@@ -159,14 +157,14 @@ impl PageAllocator {
     }
 
     /// Checks a block to be freed and clears the flags that may be left (Linux: `free_pages_prepare`).
-    #[inline]
+    #[inline(never)]
     fn make_clean(&self, block: &FreeBlock) {
         if block.page().flags().contains(PageFlags::HEAD)
             && let Err((page, reason)) = take_apart(block)
         {
             bug(BadPage::new(self.machine, page, reason));
         }
-        if !all_clean(block.pages(), PageFlags::all()) {
+        if !all_clean(block, PageFlags::all()) {
             self.clear_flags(block);
         }
     }

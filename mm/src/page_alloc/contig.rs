@@ -93,7 +93,7 @@ impl PageAllocator {
     /// Takes the range off the free lists, or nothing.
     fn take_isolated(&self, range: PfnRange, cpus: &dyn CallCpus) -> Result<(), ContigError> {
         let zone = self.zone_of_range(range).ok_or(ContigError::NotOneZone)?;
-        cpus.on_each(&|_| true, &|| self.drain_zone(zone));
+        self.drain_zone_all(zone, cpus);
         let page_of = |pfn| zone.sparse().page(pfn).expect("isolated pages have struct pages");
         let irq = IrqGuard::new();
         match with_free(zone, &irq, |free| free.take_range(range, page_of, drop)) {

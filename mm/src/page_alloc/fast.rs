@@ -8,13 +8,13 @@
 use core::ptr::{NonNull, addr_of};
 
 use crate::arch::IrqGuard;
-use crate::buddy::{FreeBlock, note_migrate_type};
+use crate::buddy::{FreeBlock, note_type_number};
 use crate::gfp::MigrateType;
 use crate::id::{CpuId, NodeId, ZoneIdx};
 use crate::node::{Nodes, ZonelistKind};
 use crate::order::Order;
 use crate::page::Page;
-use crate::pcp::{EventCounts, Fill, ListIdx, Pcp};
+use crate::pcp::{EventCounts, Fill, ListIdx, ListRow, Pcp};
 use crate::zone::Zone;
 
 use super::PageAllocator;
@@ -33,8 +33,8 @@ pub(super) struct Local {
     node: NodeId,
     /// The first `zone_key` of its zones.
     first_key: usize,
-    here: [Option<Set>; ZoneIdx::COUNT],
-    preferred: [Option<NonNull<Pcp>>; ZoneIdx::COUNT],
+    here: [Option<NonNull<Pcp>>; ZoneIdx::COUNT],
+    preferred: [Option<Set>; ZoneIdx::COUNT],
     /// The nodes that those are of.
     preferred_node: [NodeId; ZoneIdx::COUNT],
     /// How many allocations from now one fails on purpose; 0: none.
@@ -54,8 +54,9 @@ impl Set {
 impl Local {
     pub(super) fn new(nodes: &Nodes, cpu: CpuId, node: NodeId) -> Self {
         let own = nodes.get(node);
-        let here = ZoneIdx::ALL.map(|idx| {
-            own.map(|n| n.zone(idx)).filter(|z| z.is_populated()).and_then(|zone| Set::new(zone, cpu))
+        let here = ZoneIdx::ALL.map(|idx| -> Option<NonNull<Pcp>> {
+            let zone = own.map(|n| n.zone(idx)).filter(|z| z.is_populated())?;
+            Set::new(zone, cpu).map(|set| set.pcp)
         });
         let first =
             ZoneIdx::ALL.map(|idx| own.and_then(|n| n.zonelist(ZonelistKind::Fallback).preferred(idx)));
@@ -63,7 +64,7 @@ impl Local {
             node,
             first_key: Page::key_of(node, ZoneIdx::Dma),
             here,
-            preferred: first.map(|zone| Set::new(zone?, cpu).map(|set| set.pcp)),
+            preferred: first.map(|zone| Set::new(zone?, cpu)),
             preferred_node: first.map(|zone| zone.map_or(node, Zone::node)),
             fail_nth: 0,
         }
@@ -77,13 +78,24 @@ impl PageAllocator {
     pub(super) fn pop_local(&self, highest: ZoneIdx, list: ListIdx, order: Order) -> Option<FreeBlock> {
         let irq = IrqGuard::new();
         // SAFETY: interrupts are off, so slots of this CPU are ours; nothing here comes back to them (G3, G4).
-        unsafe {
+        let block = unsafe {
             self.local.with(&irq, |local| {
-                let pcp = &mut *local.preferred[highest.index()]?.as_ptr();
+                let pcp = &mut *local.preferred[highest.index()]?.pcp.as_ptr();
                 let block = pcp.pop(list, order)?;
                 pcp.events.allocated(order);
                 Some(block)
             })
+        };
+        // On each way by itself, so that there is one decision.
+        match block {
+            Some(block) => {
+                drop(irq);
+                Some(block)
+            }
+            None => {
+                drop(irq);
+                None
+            }
         }
     }
 
@@ -103,7 +115,7 @@ impl PageAllocator {
                 if local.node != node || local.preferred_node[highest.index()] != node {
                     return None;
                 }
-                let pcp = &mut *local.preferred[highest.index()]?.as_ptr();
+                let pcp = &mut *local.preferred[highest.index()]?.pcp.as_ptr();
                 let block = pcp.pop(list, order)?;
                 pcp.events.allocated(order);
                 Some(block)
@@ -111,55 +123,90 @@ impl PageAllocator {
         }
     }
 
-    /// Gives back a block whose pages have been checked.
+    /// The zone that an allocation up to `highest` tries first, for `f` to work on with this CPU's lists of it.
     #[inline(always)]
-    pub(super) fn free_clean(&self, block: FreeBlock) {
-        let migrate_type = self.nodes.sparse().migrate_type(block.page().pfn(self.machine));
-        note_migrate_type(&block, migrate_type);
-        match ListIdx::new(block.order(), migrate_type) {
-            Some(list) => self.free_to_list(block, list),
-            None => self.free_elsewhere(block, migrate_type),
+    pub(super) fn with_preferred<R>(
+        &self,
+        highest: ZoneIdx,
+        irq: &IrqGuard,
+        f: impl FnOnce(&Zone, &mut Pcp) -> R,
+    ) -> Option<R> {
+        // SAFETY: as in `pop_local`; the callers' functions do not come back here.
+        unsafe {
+            let set = self.local.with(irq, |local| local.preferred[highest.index()])?;
+            Some(f(set.zone.as_ref(), &mut *set.pcp.as_ptr()))
         }
     }
 
-    /// A block without a list of its own: for the buddy, but high-atomic pages and those of contiguous-memory areas go with
-    /// the movable ones and from there back to their own list.
-    #[inline(never)]
-    fn free_elsewhere(&self, block: FreeBlock, migrate_type: MigrateType) {
-        let list = ListIdx::new(block.order(), MigrateType::Movable);
-        match list.filter(|_| matches!(migrate_type, MigrateType::HighAtomic | MigrateType::Cma)) {
+    /// The migratetype of a block's pageblock.
+    #[inline(always)]
+    pub(super) fn type_of(&self, block: &FreeBlock) -> MigrateType {
+        MigrateType::from_index(self.type_number(block) as usize).unwrap_or(MigrateType::Unmovable)
+    }
+
+    #[inline(always)]
+    fn type_number(&self, block: &FreeBlock) -> u8 {
+        // SAFETY: the block's pages exist (B1 of `buddy`).
+        unsafe { self.nodes.sparse().type_number(block.page().pfn(self.machine)) }
+    }
+
+    /// Gives back a block whose pages have been checked.
+    #[inline(always)]
+    pub(super) fn free_clean(&self, block: FreeBlock) {
+        let Some(row) = ListRow::of(block.order()) else { return self.free_to_buddy(block) };
+        let number = self.type_number(&block);
+        note_type_number(&block, number);
+        match row.list(number) {
             Some(list) => self.free_to_list(block, list),
-            None => self.free_to_buddy(block, migrate_type),
+            None => self.free_elsewhere(block, number),
+        }
+    }
+
+    /// A block of a type without lists: high-atomic pages and those of contiguous-memory areas go with the movable ones and
+    /// from there back to their own list; isolated ones to the buddy (Linux: `free_unref_page`).
+    #[inline(never)]
+    fn free_elsewhere(&self, block: FreeBlock, type_number: u8) {
+        let list = ListIdx::new(block.order(), MigrateType::Movable);
+        match list.filter(|_| type_number != MigrateType::Isolate as u8) {
+            Some(list) => self.free_to_list(block, list),
+            None => self.free_to_buddy(block),
         }
     }
 
     #[inline(always)]
     fn free_to_list(&self, block: FreeBlock, list: ListIdx) {
-        let order = block.order();
         let key = block.page().zone_key();
         let irq = IrqGuard::new();
         // SAFETY: as in `pop_local`.
-        let set = unsafe {
+        let pcp = unsafe {
             self.local
                 .with(&irq, |local| local.here.get(key.wrapping_sub(local.first_key)).copied().flatten())
         };
-        let set = match set {
-            Some(set) => set,
-            None => self.set_of(&block),
-        };
-        // SAFETY: interrupts are off; this is the only use of this CPU's slot (G3, G4).
-        let (zone, pcp) = unsafe { (set.zone.as_ref(), &mut *set.pcp.as_ptr()) };
-        pcp.events.freed(order);
-        if pcp.push(list, block, zone.pcp_high()) == Fill::Check {
-            self.trim(zone, pcp, list, order, irq);
+        match pcp {
+            Some(pcp) => self.push(pcp, block, list, irq),
+            None => self.free_foreign(block, list, irq),
         }
     }
 
-    /// This CPU's lists for a page of another node.
+    /// A page of another node: it goes home to its own zone from this CPU's lists of that.
     #[cold]
-    fn set_of(&self, block: &FreeBlock) -> Set {
+    #[inline(never)]
+    fn free_foreign(&self, block: FreeBlock, list: ListIdx, irq: IrqGuard) {
         let zone = self.nodes.zone_of(&block.page());
-        Set::new(zone, crate::arch::cpu_id()).expect("a slot has an address")
+        let set = Set::new(zone, crate::arch::cpu_id()).expect("a slot has an address");
+        self.push(set.pcp, block, list, irq);
+    }
+
+    /// `pcp` is this CPU's.
+    #[inline(always)]
+    fn push(&self, pcp: NonNull<Pcp>, block: FreeBlock, list: ListIdx, irq: IrqGuard) {
+        let (page, order) = (block.page(), block.order());
+        // SAFETY: interrupts are off; this is the only use of this CPU's slot (G3, G4).
+        let pcp = unsafe { &mut *pcp.as_ptr() };
+        pcp.events.freed(order);
+        if pcp.push(list, block) == Fill::Check {
+            self.trim(page, pcp, list, order, irq);
+        }
     }
 
     /// Works on this CPU's lists of a zone.

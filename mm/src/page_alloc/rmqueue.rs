@@ -1,27 +1,25 @@
 //! What takes a zone's lock: blocks between a zone's free lists and a CPU's lists, and single ones.
 
 use crate::arch::IrqGuard;
-use crate::buddy::{
-    BadPage, Fragment, FreeAreas, FreeBlock, Pageblocks, note_migrate_type, noted_migrate_type,
-};
-use crate::gfp::MigrateType;
+use crate::buddy::{BadPage, Fragment, FreeAreas, FreeBlock, Pageblocks, note_migrate_type, taken_from};
+use crate::gfp::{Gfp, MigrateType};
+use crate::id::CpuId;
 use crate::order::Order;
+use crate::page::PagePtr;
 use crate::pcp::{Limits, ListIdx, Pcp};
 use crate::pfn::Pfn;
-use crate::zone::{Boost, Zone};
+use crate::smp::CallCpus;
+use crate::zone::{Boost, Watermark, Zone};
 
 use super::check::check_new;
+use super::fast::peek_count;
 use super::flags::AllocFlags;
 use super::walk::Request;
 use super::watermark::Depth;
-use super::{PageAllocator, bug};
-
-fn limits(zone: &Zone) -> Limits {
-    Limits { high: zone.pcp_high(), batch: zone.pcp_batch() }
-}
+use super::{AllocError, PageAllocator, PageBlock, bug};
 
 /// A page in a wrong state ends here.
-#[inline]
+#[inline(always)]
 pub(super) fn sound<T>(result: Result<T, BadPage>) -> T {
     match result {
         Ok(value) => value,
@@ -41,23 +39,46 @@ pub(super) fn with_free<R>(zone: &Zone, irq: &IrqGuard, f: impl FnOnce(&mut Free
 }
 
 impl PageAllocator {
-    /// Gives back what a CPU's lists hold too much after a push to `list`.
+    /// Gives back what a CPU's lists hold too much after a push of `page`'s block to `list`.
     #[cold]
     #[inline(never)]
-    pub(super) fn trim(&self, zone: &Zone, pcp: &mut Pcp, list: ListIdx, order: Order, irq: IrqGuard) {
-        let surplus = pcp.surplus(order, limits(zone));
+    pub(super) fn trim(&self, page: PagePtr, pcp: &mut Pcp, list: ListIdx, order: Order, irq: IrqGuard) {
+        let zone = self.nodes().zone_of(&page);
+        let surplus = pcp.surplus(order, Limits { high: pcp.high(), batch: zone.pcp_batch() });
         if surplus > 0 {
             free_from_pcp(zone, pcp, list, surplus, &irq);
         }
     }
 
+    /// An allocation of an order without lists: from the first zone when that is above its low watermark and has a block
+    /// of the type, else as any other.
+    #[inline(never)]
+    pub(super) fn alloc_unlisted(&self, gfp: Gfp, order: Order) -> Result<PageBlock, AllocError> {
+        let irq = IrqGuard::new();
+        let block = self.with_preferred(gfp.zone(), &irq, |zone, pcp| {
+            let block = take_first_choice(zone, gfp, order, &irq)?;
+            pcp.events.allocated(order);
+            Some(block)
+        });
+        drop(irq);
+        let Some(block) = block.flatten() else { return self.alloc_slow(gfp, order, None) };
+        sound(check_new(self.machine(), &block));
+        Ok(self.hand_out(block, gfp))
+    }
+
     /// A block that is for the buddy alone.
     #[inline(never)]
-    pub(super) fn free_to_buddy(&self, block: FreeBlock, migrate_type: MigrateType) {
+    pub(super) fn free_to_buddy(&self, block: FreeBlock) {
         let zone = self.nodes().zone_of(&block.page());
-        let irq = IrqGuard::new();
-        let order = block.order();
-        sound(with_free(zone, &irq, |free| free.free(block, migrate_type, None, zone.sparse())));
+        let (irq, order) = (IrqGuard::new(), block.order());
+        {
+            let mut free = zone.free().lock_irq(&irq);
+            let migrate_type = self.type_of(&block);
+            sound(free.free(block, migrate_type, None, zone.sparse()));
+            if migrate_type != MigrateType::Isolate {
+                zone.add_free(&mut free, order.nr_pages() as i64);
+            }
+        }
         self.with_pcp(zone, &irq, |pcp| pcp.events.freed(order));
     }
 
@@ -67,7 +88,7 @@ impl PageAllocator {
         self.nodes().populated_zones().for_each(|zone| self.drain_zone(zone));
     }
 
-    /// The same for one zone (Linux: `drain_pages_zone` for this CPU).
+    /// The same for the lists of one zone (Linux: `drain_local_pages` of a zone).
     pub fn drain_zone(&self, zone: &Zone) {
         let irq = IrqGuard::new();
         self.with_pcp(zone, &irq, |pcp| {
@@ -76,6 +97,12 @@ impl PageAllocator {
                 free_from_pcp(zone, pcp, ListIdx::FIRST, count, &irq);
             }
         });
+    }
+
+    /// The same on all CPUs; asks only those that have pages of the zone (Linux: `drain_all_pages` of a zone). Pages that
+    /// come free meanwhile may stay. In a context in which other CPUs can be called.
+    pub fn drain_zone_all(&self, zone: &Zone, cpus: &dyn CallCpus) {
+        cpus.on_each(&|cpu| has_pages(zone, cpu), &|| self.drain_zone(zone));
     }
 }
 
@@ -103,6 +130,26 @@ impl Pageblocks for Boosting<'_> {
     }
 }
 
+fn has_pages(zone: &Zone, cpu: CpuId) -> bool {
+    cpu.0 < zone.pagesets().nr_cpus() && peek_count(zone, cpu) > 0
+}
+
+/// A block of the wanted type, when the zone stays above its low watermark.
+#[inline(always)]
+fn take_first_choice(zone: &Zone, gfp: Gfp, order: Order, irq: &IrqGuard) -> Option<FreeBlock> {
+    let floor = zone.watermark(Watermark::Low) + zone.lowmem_reserve(gfp.zone()) + order.nr_pages() - 1;
+    let mut free = zone.free().lock_irq(irq);
+    let wanted = gfp.migrate_type();
+    let cma = if wanted == MigrateType::Movable { 0 } else { free.pages_of(MigrateType::Cma) };
+    if free.free_pages() <= floor + cma + free.pages_of(MigrateType::HighAtomic) {
+        return None;
+    }
+    let source = free.source(order, wanted)?;
+    let block = sound(free.alloc_of_type(order, source))?;
+    zone.add_free(&mut free, -(order.nr_pages() as i64));
+    Some(block)
+}
+
 /// A block from a list, refilled when it is empty (Linux: `rmqueue_pcplist`).
 pub(super) fn take_by_list(
     zone: &Zone,
@@ -125,6 +172,19 @@ pub(super) fn take_by_list(
     pcp.pop(list, request.order)
 }
 
+/// Fills an empty list with a batch, whatever the watermarks; whether there was anything.
+pub(super) fn refill_list(
+    zone: &Zone,
+    pcp: &mut Pcp,
+    list: ListIdx,
+    request: &Request<'_>,
+    irq: &IrqGuard,
+) -> bool {
+    let (before, depth) = (pcp.count(), Depth::first(request.gfp));
+    with_free(zone, irq, |free| refill(zone, free, pcp, list, request, depth, Fragment::Allowed));
+    pcp.count() > before
+}
+
 /// Fills an empty list with a batch.
 fn refill(
     zone: &Zone,
@@ -143,11 +203,11 @@ fn refill(
         sound(check_new(zone.sparse().machine(), &block));
         return pcp.refill(list, block);
     }
-    let count = limits(zone).refill_blocks(order);
+    let count = Limits { high: pcp.high(), batch: zone.pcp_batch() }.refill_blocks(order);
     let filled = free.alloc_bulk(order, migrate_type, count, fragment, &Boosting { zone, depth }, |block| {
         sound(check_new(zone.sparse().machine(), &block));
         // The list that it was on: movable pages may be those of a contiguous-memory area.
-        let source = noted_migrate_type(&block).unwrap_or(migrate_type);
+        let source = taken_from(&block).unwrap_or(migrate_type);
         for part in block.shatter(order) {
             note_migrate_type(&part, source);
             pcp.refill(list, part);
@@ -198,6 +258,7 @@ fn free_from_pcp(zone: &Zone, pcp: &mut Pcp, mut list: ListIdx, nr_pages: u32, i
         while left > 0 {
             let Some((block, migrate_type)) = pcp.pop_oldest(&mut list) else { break };
             left = left.saturating_sub(block.order().nr_pages() as u32);
+            let migrate_type = free.type_to_free(&block, migrate_type, zone.sparse());
             sound(free.free(block, migrate_type, None, zone.sparse()));
         }
     });

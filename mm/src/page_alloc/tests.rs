@@ -1,3 +1,5 @@
+mod lists;
+
 use super::*;
 use crate::arch::run_as_cpu;
 use crate::buddy::BadReason;

@@ -8,11 +8,14 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use crate::order::Order;
 
+/// Orders, and some more, so that an order is a mask away from being inside.
+const SLOTS: usize = Order::COUNT.next_power_of_two();
+
 /// One CPU's events with one zone. All of `/proc/vmstat`'s page-allocator events follow from these.
 #[derive(Debug, Default)]
 pub struct Events {
-    allocs: [AtomicU64; Order::COUNT],
-    frees: [AtomicU64; Order::COUNT],
+    allocs: [AtomicU64; SLOTS],
+    frees: [AtomicU64; SLOTS],
     numa_miss: AtomicU64,
     numa_foreign: AtomicU64,
     numa_interleave: AtomicU64,
@@ -26,8 +29,8 @@ fn bump(counter: &AtomicU64) {
 impl Events {
     pub(super) const fn new() -> Self {
         Self {
-            allocs: [const { AtomicU64::new(0) }; Order::COUNT],
-            frees: [const { AtomicU64::new(0) }; Order::COUNT],
+            allocs: [const { AtomicU64::new(0) }; SLOTS],
+            frees: [const { AtomicU64::new(0) }; SLOTS],
             numa_miss: AtomicU64::new(0),
             numa_foreign: AtomicU64::new(0),
             numa_interleave: AtomicU64::new(0),
@@ -37,13 +40,20 @@ impl Events {
     /// A block of `order` was allocated.
     #[inline(always)]
     pub(crate) fn allocated(&self, order: Order) {
-        bump(&self.allocs[order.index()]);
+        bump(&self.allocs[order.index() % SLOTS]);
+    }
+
+    /// So many blocks of `order` were allocated.
+    #[inline]
+    pub(crate) fn allocated_many(&self, order: Order, nr: u32) {
+        let counter = &self.allocs[order.index() % SLOTS];
+        counter.store(counter.load(Ordering::Relaxed).wrapping_add(u64::from(nr)), Ordering::Relaxed);
     }
 
     /// A block of `order` was freed.
     #[inline(always)]
     pub(crate) fn freed(&self, order: Order) {
-        bump(&self.frees[order.index()]);
+        bump(&self.frees[order.index() % SLOTS]);
     }
 
     /// The allocation wanted another node.
@@ -63,7 +73,7 @@ impl Events {
 
     /// The numbers as they are now. `numa_other` is 0: whose CPU this is is not known here.
     pub fn counts(&self) -> EventCounts {
-        let read = |counters: &[AtomicU64; Order::COUNT]| {
+        let read = |counters: &[AtomicU64; SLOTS]| {
             core::array::from_fn(|order| counters[order].load(Ordering::Relaxed))
         };
         EventCounts {

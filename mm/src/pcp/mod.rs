@@ -6,6 +6,7 @@
 //! orders 1-3, 9       ...                            list empty: refill `batch` pages from the buddy, one lock
 //!                                                    count reaches high: give the oldest back, one lock
 //! ```
+//! `high` follows the zone's state: lower while the zone is being reclaimed, so that what comes free is there for all.
 //! Pages here are not in `NR_FREE_PAGES`; the zone's watermarks were checked when they were taken from the buddy.
 //!
 //! # Invariants
@@ -38,7 +39,9 @@ use list::PcpList;
 
 use crate::buddy::{FreeBlock, noted_migrate_type};
 use crate::gfp::MigrateType;
+use crate::id::CpuId;
 use crate::order::{Order, PAGEBLOCK_ORDER};
+use crate::percpu::PerCpu;
 
 /// The largest of the small orders with lists (Linux: `PAGE_ALLOC_COSTLY_ORDER`).
 pub const COSTLY_ORDER: u8 = 3;
@@ -49,6 +52,62 @@ const NR_ORDERS: usize = COSTLY_ORDER as usize + 2;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ListIdx(u8);
 
+/// The first list of each order; what is no order and what has no lists lead past all lists.
+const FIRST_LIST: [u8; 16] = {
+    let mut first = [u8::MAX - MigrateType::COUNT as u8; 16];
+    let mut row = 0;
+    while row < NR_ORDERS {
+        first[ORDERS[row].index()] = (row * MigrateType::PCP_COUNT) as u8;
+        row += 1;
+    }
+    first
+};
+
+/// The orders with lists.
+const ORDERS: [Order; NR_ORDERS] = {
+    let mut orders = [PAGEBLOCK_ORDER; NR_ORDERS];
+    let mut row = 0;
+    while row < NR_ORDERS - 1 {
+        orders[row] = Order::new(row as u8).unwrap();
+        row += 1;
+    }
+    orders
+};
+
+/// The order of each list.
+const ORDER_OF: [Order; ListIdx::COUNT] = {
+    let mut orders = [PAGEBLOCK_ORDER; ListIdx::COUNT];
+    let mut list = 0;
+    while list < orders.len() {
+        orders[list] = ORDERS[list / MigrateType::PCP_COUNT];
+        list += 1;
+    }
+    orders
+};
+
+/// The lists of an order.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct ListRow(u8);
+
+impl ListRow {
+    /// Those of that order, when it has lists.
+    #[inline(always)]
+    pub(crate) const fn of(order: Order) -> Option<Self> {
+        let first = FIRST_LIST[order.index() % FIRST_LIST.len()];
+        if (first as usize) < ListIdx::COUNT { Some(Self(first)) } else { None }
+    }
+
+    /// The one for the type with that number, when it has one.
+    #[inline(always)]
+    pub(crate) const fn list(self, type_number: u8) -> Option<ListIdx> {
+        if (type_number as usize) < MigrateType::PCP_COUNT {
+            Some(ListIdx(self.0 + type_number))
+        } else {
+            None
+        }
+    }
+}
+
 impl ListIdx {
     /// How many there are (Linux: `NR_PCP_LISTS`, which has one for all types of the largest order; here each type has its
     /// own, so that an unmovable block never comes from a movable pageblock).
@@ -57,39 +116,35 @@ impl ListIdx {
     /// The list for blocks of that order and type; `None` when there is none (Linux: `order_to_pindex`).
     #[inline(always)]
     pub const fn new(order: Order, migrate_type: MigrateType) -> Option<Self> {
-        let row = if order.get() <= COSTLY_ORDER {
-            order.get()
-        } else if order.get() == PAGEBLOCK_ORDER.get() {
-            COSTLY_ORDER + 1
-        } else {
-            return None;
-        };
-        if migrate_type as usize >= MigrateType::PCP_COUNT {
-            return None;
+        Self::of_number(order, migrate_type as u8)
+    }
+
+    /// The same for the type with that number.
+    #[inline(always)]
+    const fn of_number(order: Order, type_number: u8) -> Option<Self> {
+        match ListRow::of(order) {
+            Some(row) => row.list(type_number),
+            None => None,
         }
-        Some(Self(row * MigrateType::PCP_COUNT as u8 + migrate_type as u8))
     }
 
     /// The order of the list's blocks (Linux: `pindex_to_order`).
     #[inline]
     pub const fn order(self) -> Order {
-        let row = self.0 / MigrateType::PCP_COUNT as u8;
-        match Order::new(row) {
-            Some(order) if row <= COSTLY_ORDER => order,
-            _ => PAGEBLOCK_ORDER,
-        }
+        ORDER_OF[self.0 as usize]
     }
 
     /// Where [`Pcp::pop_oldest`] starts to empty all lists.
     pub const FIRST: Self = Self(0);
 
     fn next(self) -> Self {
-        Self((self.0 + 1) % Self::COUNT as u8)
+        if self.index() + 1 < Self::COUNT { Self(self.0 + 1) } else { Self::FIRST }
     }
 
     #[inline(always)]
     const fn index(self) -> usize {
-        self.0 as usize
+        const { assert!((Self::COUNT + 1).is_power_of_two()) };
+        self.0 as usize % (Self::COUNT + 1)
     }
 }
 
@@ -100,9 +155,12 @@ impl ListIdx {
 pub struct Pcp {
     /// Written by its CPU only; others read it for `/proc/zoneinfo`.
     count: AtomicU32,
+    /// From so many pages on some are given back. The zone says so, at any time.
+    high: AtomicU32,
     /// Grows while pages are only freed, so that more go back at once (Linux: `free_factor`).
     free_factor: u32,
-    lists: [PcpList; ListIdx::COUNT],
+    /// One more than there are, so that an index is a mask away from being inside.
+    lists: [PcpList; ListIdx::COUNT + 1],
     /// What this CPU did.
     pub events: Events,
 }
@@ -125,8 +183,9 @@ impl Pcp {
     pub const fn new() -> Self {
         Self {
             count: AtomicU32::new(0),
+            high: AtomicU32::new(0),
             free_factor: 0,
-            lists: [const { PcpList::new() }; ListIdx::COUNT],
+            lists: [const { PcpList::new() }; ListIdx::COUNT + 1],
             events: Events::new(),
         }
     }
@@ -147,6 +206,21 @@ impl Pcp {
         unsafe { (*core::ptr::addr_of!((*pcp).count)).load(Ordering::Relaxed) }
     }
 
+    /// From how many pages on some are given back.
+    #[inline(always)]
+    pub fn high(&self) -> u32 {
+        self.high.load(Ordering::Relaxed)
+    }
+
+    /// Sets [`high`](Self::high) of every CPU's lists of a zone, which may be at work on them.
+    #[allow(unsafe_code, reason = "writes an atomic of slots that may be in use")]
+    pub(crate) fn set_high(slots: &PerCpu<Self>, high: u32) {
+        for cpu in 0..slots.nr_cpus() {
+            // SAFETY: a slot lives as long as the zone; only the atomic is written.
+            unsafe { (*core::ptr::addr_of!((*slots.slot(CpuId(cpu))).high)).store(high, Ordering::Relaxed) };
+        }
+    }
+
     #[inline(always)]
     fn add_count(&self, nr_pages: u32) -> u32 {
         let count = self.count().wrapping_add(nr_pages);
@@ -164,14 +238,40 @@ impl Pcp {
         Some(block)
     }
 
-    /// Puts a block on its list, where it is taken next. `high` is the limit on the lists' pages.
+    /// Takes blocks of a list for the empty ones of `slots`, the first one first, from `at` on, as long as there are both.
+    /// How many; `at` is then where to go on.
     #[inline(always)]
-    pub fn push(&mut self, list: ListIdx, block: FreeBlock, high: u32) -> Fill {
+    pub fn pop_into<T>(
+        &mut self,
+        list: ListIdx,
+        order: Order,
+        slots: &mut [Option<T>],
+        at: &mut usize,
+        mut make: impl FnMut(FreeBlock) -> T,
+    ) -> u32 {
+        debug_assert_eq!(order, list.order());
+        let mut taken: u32 = 0;
+        for slot in slots.iter_mut().skip(*at) {
+            if slot.is_none() {
+                let Some(block) = self.lists[list.index()].pop(order) else { break };
+                *slot = Some(make(block));
+                taken += 1;
+            }
+            *at += 1;
+        }
+        self.add_count((taken << order.get()).wrapping_neg());
+        self.free_factor = self.free_factor.checked_shr(taken).unwrap_or(0);
+        taken
+    }
+
+    /// Puts a block on its list, where it is taken next.
+    #[inline(always)]
+    pub fn push(&mut self, list: ListIdx, block: FreeBlock) -> Fill {
         let order = block.order();
         debug_assert_eq!(order, list.order());
         self.lists[list.index()].push(block);
         let count = self.add_count(order.nr_pages() as u32);
-        if count < high && (self.free_factor == 0 || order == Order::ZERO) {
+        if count < self.high() && (self.free_factor == 0 || order == Order::ZERO) {
             Fill::Below
         } else {
             Fill::Check

@@ -46,7 +46,7 @@ fn gives_back(count: u64, high: u32, frees_before: u32, order_of_last: u8, expec
     let sim = SimMachine::new(32 << 20);
     let mut pcp = Pcp::new();
     for nr in 0..count {
-        let _ = pcp.push(list_of(0, 0), block(&sim, 0, nr), u32::MAX);
+        let _ = pcp.push(list_of(0, 0), block(&sim, 0, nr));
     }
     for _ in 0..frees_before {
         pcp.surplus(Order::ZERO, Limits { high: count as u32, batch: 1 });
@@ -82,7 +82,7 @@ proptest! {
                     note_migrate_type(&block, MigrateType::ALL[t]);
                     if op == 0 {
                         model[list.index()].push_front(block.page());
-                        let _ = pcp.push(list, block, u32::MAX);
+                        let _ = pcp.push(list, block);
                     } else {
                         model[list.index()].push_back(block.page());
                         pcp.refill(list, block);

@@ -163,6 +163,25 @@ impl Sparse {
         MigrateType::from_index(index as usize).unwrap_or(MigrateType::Unmovable)
     }
 
+    /// The number of the type that [`migrate_type`](Self::migrate_type) returns, of a frame that is known to have a
+    /// struct page.
+    ///
+    /// # Safety
+    /// It has one.
+    #[inline(always)]
+    pub(crate) unsafe fn type_number(&self, pfn: Pfn) -> u8 {
+        // SAFETY: the frame's root, section and usage exist (I1, I2), and were published before anybody could have the
+        // page: the orderings pair as in `section` and `usage`.
+        unsafe {
+            let root =
+                (*self.roots.as_ptr().add((pfn.get() >> ROOT_PFN_SHIFT) as usize)).load(Ordering::Acquire);
+            let section = &(*root).sections[(pfn.get() >> SECTION_PFN_SHIFT) as usize % SECTIONS_PER_ROOT];
+            let blocks = &(*section.usage.load(Ordering::Acquire)).blocks;
+            let block = &blocks[(pfn.get() >> PAGEBLOCK_ORDER.get()) as usize % BLOCKS_PER_SECTION];
+            block.load(Ordering::Relaxed) & TYPE_MASK
+        }
+    }
+
     /// Sets the migratetype of `pfn`'s pageblock; nothing without a section (Linux: `set_pageblock_migratetype`). The
     /// zone is locked, or not in use yet.
     pub fn set_migrate_type(&self, pfn: Pfn, to: MigrateType) {

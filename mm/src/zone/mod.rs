@@ -42,6 +42,7 @@ use crate::counters::{ZoneCounters, ZoneStat};
 use crate::gfp::MigrateType;
 use crate::id::{NodeId, ZoneIdx};
 use crate::order::PAGEBLOCK_NR_PAGES;
+use crate::page::Page;
 use crate::pcp::Pcp;
 use crate::percpu::PerCpu;
 use crate::pfn::{Pfn, PfnRange};
@@ -70,6 +71,14 @@ pub enum Boost {
     None,
 }
 
+/// What goes on in a zone (Linux: `enum zone_flags`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum ZoneFlag {
+    /// kswapd is at work: per-CPU lists hold no more than four batches.
+    ReclaimActive = 1,
+}
+
 /// A zone (Linux: `struct zone`).
 #[repr(C, align(64))]
 pub struct Zone {
@@ -83,6 +92,7 @@ pub struct Zone {
     lowmem_reserve: [AtomicU64; ZoneIdx::COUNT],
     pcp_high: AtomicU32,
     pcp_batch: AtomicU32,
+    flags: AtomicU32,
     node: NodeId,
     idx: ZoneIdx,
     pagesets: PerCpu<Pcp>,
@@ -130,6 +140,7 @@ impl Zone {
             // As long as nobody has computed them, a per-CPU list holds nothing (Linux: boot pagesets).
             pcp_high: AtomicU32::new(0),
             pcp_batch: AtomicU32::new(1),
+            flags: AtomicU32::new(0),
             node,
             idx,
             pagesets,
@@ -139,7 +150,10 @@ impl Zone {
             present: AtomicU64::new(span.present),
             managed: AtomicU64::new(0),
             cma_pages: AtomicU64::new(0),
-            free: Line(SpinLock::new(Level::Zone, FreeAreas::new(sparse.machine(), span.pages))),
+            free: Line(SpinLock::new(
+                Level::Zone,
+                FreeAreas::new(sparse.machine(), Page::key_of(node, idx), span.pages),
+            )),
             vm_stat: Line(counters),
         }
     }
@@ -298,7 +312,7 @@ impl Zone {
         }
     }
 
-    /// How many pages a CPU's lists may hold before they are drained.
+    /// How many pages a CPU's lists may hold before they are drained, unless the zone is being reclaimed.
     #[inline]
     pub fn pcp_high(&self) -> u32 {
         self.pcp_high.load(Ordering::Relaxed)
@@ -314,6 +328,36 @@ impl Zone {
     pub fn set_pcp_limits(&self, high: u32, batch: u32) {
         self.pcp_high.store(high, Ordering::Relaxed);
         self.pcp_batch.store(batch.max(1), Ordering::Relaxed);
+        self.update_pcp_high();
+    }
+
+    /// Whether `flag` is set.
+    #[inline]
+    pub fn has_flag(&self, flag: ZoneFlag) -> bool {
+        self.flags.load(Ordering::Relaxed) >> flag as u32 & 1 != 0
+    }
+
+    /// Sets `flag`. Takes the zone's lock.
+    pub fn set_flag(&self, flag: ZoneFlag) {
+        self.flags.fetch_or(1 << flag as u32, Ordering::Relaxed);
+        self.update_pcp_high();
+    }
+
+    /// Clears `flag`. Takes the zone's lock.
+    pub fn clear_flag(&self, flag: ZoneFlag) {
+        self.flags.fetch_and(!(1 << flag as u32), Ordering::Relaxed);
+        self.update_pcp_high();
+    }
+
+    /// Tells each CPU's lists how much they may hold by the zone's state (Linux: `nr_pcp_high`, asked at each free there).
+    fn update_pcp_high(&self) {
+        // One at a time, so that the last one to tell knows what all of them have set.
+        let _one = self.free().lock();
+        let high = match self.has_flag(ZoneFlag::ReclaimActive) {
+            true => self.pcp_high().min(self.pcp_batch() << 2),
+            false => self.pcp_high(),
+        };
+        Pcp::set_high(&self.pagesets, high);
     }
 
     /// How far a CPU's part of a counter may be from zero before it is folded in.
