@@ -52,12 +52,18 @@ fn kernel() -> &'static Kernel {
 }
 
 fn run(raw: &[&str], logs: &Path) -> Vec<Verdict> {
-    let mut machine = machines::find(machines::PLANTED).unwrap();
+    run_on(machines::PLANTED, &ORDER, raw, logs)
+}
+
+fn run_on(name: &str, tests: &[&str], raw: &[&str], logs: &Path) -> Vec<Verdict> {
+    let mut machine = machines::find(name).unwrap();
     machine.raw = raw.iter().map(|flag| flag.to_string()).collect();
     let image = kernel().image(machine.firmware).unwrap();
-    let series = Series { name: machines::PLANTED, machine, image, timeout: TIMEOUT, logs: logs.to_owned() };
+    let series = Series { name, machine, image, timeout: TIMEOUT, logs: logs.to_owned() };
     let mut verdicts = Vec::new();
-    series.run(ORDER.map(str::to_owned).to_vec(), |verdict| verdicts.push(verdict)).unwrap();
+    series
+        .run(tests.iter().map(|test| test.to_string()).collect(), |verdict| verdicts.push(verdict))
+        .unwrap();
     verdicts
 }
 
@@ -160,6 +166,26 @@ fn misuse_of_memory_is_reported_as_linux_does() {
         "planted::frees_an_object_twice",
         "BUG kmalloc-64 (Not tainted): Object already free",
     );
+}
+
+/// What the test logs on a machine with a debugging option.
+fn log_on(machine: &str, test: &str) -> String {
+    let logs = tempfile::tempdir().unwrap();
+    let [verdict] = run_on(machine, &[test], &[], logs.path()).try_into().unwrap();
+    verdict.failure.expect("it fails").log
+}
+
+#[test]
+fn a_write_to_a_freed_page_is_reported_when_it_is_allocated_again() {
+    let log = log_on(machines::PLANTED_POISON, "planted::writes_to_a_page_that_was_freed");
+    for line in [
+        "pagealloc: memory corruption",
+        "100: 00                                               .",
+        "page dumped because: pagealloc: corrupted page details",
+        "strata_ktests::planted::writes_to_a_page_that_was_freed+0x",
+    ] {
+        assert!(log.contains(line), "{log}");
+    }
 }
 
 #[test]

@@ -39,7 +39,8 @@ const MAX_NAME: usize = 256;
 pub struct KTest {
     /// `module::path::name`, without the crate.
     pub name: &'static str,
-    /// On which machines it runs, by the host's names, separated by commas; `all` for every one.
+    /// On which machines it runs, by the host's names, separated by commas; `all` for every one, `debug` for
+    /// the default one and those with debugging options of the page allocator.
     pub machines: &'static str,
     /// Panics to fail.
     pub run: fn(),

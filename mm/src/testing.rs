@@ -12,7 +12,7 @@ use crate::PAGE_SIZE;
 use crate::arch::{Machine, SimMachine, run_as_cpu};
 use crate::id::CpuId;
 use crate::init::testing::Spec;
-use crate::page_alloc::PageAllocator;
+use crate::page_alloc::{DebugOptions, PageAllocator};
 use crate::smp::CallCpus;
 
 /// Such a machine.
@@ -36,12 +36,21 @@ impl TestMachine {
 
     /// `mib` MiB from address 0 on, in equal parts for `nr_nodes` nodes. The first page is reserved.
     pub(crate) fn with(mib: u64, nr_nodes: u64, nr_cpus: u32) -> Self {
+        Self::boot(mib, nr_nodes, nr_cpus, DebugOptions::empty())
+    }
+
+    /// One node, one CPU, and debugging options.
+    pub(crate) fn debugged(mib: u64, options: DebugOptions) -> Self {
+        Self::boot(mib, 1, 1, options)
+    }
+
+    fn boot(mib: u64, nr_nodes: u64, nr_cpus: u32, options: DebugOptions) -> Self {
         let start = |node: u64| (mib << 20) / PAGE_SIZE as u64 * node / nr_nodes * PAGE_SIZE as u64;
         let spec = (0..nr_nodes).fold(Spec::new().reserved(0..PAGE_SIZE as u64), |spec, node| {
             spec.ram(node as u16, start(node)..start(node + 1))
         });
         let spec = (0..nr_cpus).fold(spec, |spec, cpu| spec.cpus((u64::from(cpu) % nr_nodes) as u16, 1));
-        let machine = spec.boot();
+        let machine = spec.debugging(options).boot();
         let all_pages = machine.given();
         let (pages, sim) = machine.into_parts();
         Self { pages, all_pages, nr_cpus, leaks_allowed: false, sim }

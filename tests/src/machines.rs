@@ -10,10 +10,22 @@ pub const DEFAULT: &str = "bios-512m-1cpu";
 /// The machine of the planted tests, which only the harness's own tests run.
 pub const PLANTED: &str = "planted";
 
+/// The machine of planted tests whose pages are poisoned when they are freed.
+pub const PLANTED_POISON: &str = "planted-poison";
+
+/// With debugging options of the page allocator: what `machines=debug` means, with the default machine.
+const DEBUG: [&str; 1] = ["bios-128m-poison"];
+
+/// The machines of planted tests. Some of the first fail on a second CPU.
+const PLANTED_ON: [Row; 2] = [
+    Row(PLANTED, Firmware::Bios, 512, 2, None, ""),
+    Row(PLANTED_POISON, Firmware::Bios, 128, 1, None, "page_poison=on"),
+];
+
 /// A machine's name, firmware, MiB, CPUs, NUMA shorthand and kernel command line.
 struct Row(&'static str, Firmware, u32, u32, Option<&'static str>, &'static str);
 
-const TABLE: [Row; 8] = [
+const TABLE: [Row; 9] = [
     Row(DEFAULT, Firmware::Bios, 512, 1, None, ""),
     Row("bios-128m-1cpu", Firmware::Bios, 128, 1, None, ""),
     Row("bios-6g-4cpu", Firmware::Bios, 6144, 4, None, ""),
@@ -22,21 +34,23 @@ const TABLE: [Row; 8] = [
     Row("uefi-512m-4cpu", Firmware::Uefi, 512, 4, None, ""),
     Row("uefi-2g-1cpu", Firmware::Uefi, 2048, 1, None, ""),
     Row("bios-512m-cma", Firmware::Bios, 512, 1, None, "cma=128M"),
+    Row("bios-128m-poison", Firmware::Bios, 128, 1, None, "page_poison=on"),
 ];
 
-/// The names of all machines but the planted one, in the order in which they are booted.
+/// The names of all machines but the planted ones, in the order in which they are booted.
 pub fn names() -> impl Iterator<Item = &'static str> {
     TABLE.iter().map(|row| row.0)
 }
 
+/// The names of the machines on which the page allocator is tested with and without debugging options.
+pub fn debug() -> impl Iterator<Item = &'static str> {
+    [DEFAULT].into_iter().chain(DEBUG)
+}
+
 /// The machine of this name.
 pub fn find(name: &str) -> Option<Machine> {
-    // Some fail on a second CPU.
-    const TWO_CPUS: Row = Row(PLANTED, Firmware::Bios, 512, 2, None, "");
-    let Row(_, firmware, mib, smp, numa, cmdline) = match name {
-        PLANTED => &TWO_CPUS,
-        _ => TABLE.iter().find(|row| row.0 == name)?,
-    };
+    let Row(_, firmware, mib, smp, numa, cmdline) =
+        PLANTED_ON.iter().chain(&TABLE).find(|row| row.0 == name)?;
     let memory = Size::mib(*mib);
     let topology = numa.map(|numa| {
         let spec: boot::numa::Spec = numa.parse().expect("the table's shorthands are checked by a test");
@@ -58,7 +72,7 @@ mod tests {
 
     #[test]
     fn every_machine_of_the_table_exists() {
-        for name in names().chain([PLANTED]) {
+        for name in names().chain(debug()).chain(PLANTED_ON.map(|row| row.0)) {
             let machine = find(name).unwrap();
             assert_eq!(machine.check_memory(), Ok(()), "{name}");
         }

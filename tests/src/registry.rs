@@ -50,6 +50,7 @@ fn test(line: &str) -> Result<Test> {
     }
     let machines = match list {
         "any" => vec![machines::DEFAULT.to_owned()],
+        "debug" => machines::debug().map(str::to_owned).collect(),
         "all" => machines::names().map(str::to_owned).collect(),
         _ => list.split(',').map(str::to_owned).collect(),
     };

@@ -346,6 +346,7 @@ fn page_allocator(
     let at = NonNull::new(Machine.phys_to_virt(PhysAddr::new(range.start()))).ok_or(Error::Layout)?;
     // SAFETY: just allocated with that layout, for good; the only allocator; the lists have as many CPUs.
     let mut pages = unsafe { PageAllocator::new(nodes, at, nr_cpus, |cpu| numa.node_of_cpu(cpu)) };
+    pages.set_debugging(options.debugging.settle());
     if let Some(faults) = options.fail_page_alloc {
         pages.inject_faults(faults, crate::console::clock::tsc_khz());
     }

@@ -4,7 +4,7 @@ use mm::acpi::{CpuLimits, MAX_CPUS};
 use mm::cma::CmaRequest;
 use mm::cmdline::Cmdline;
 use mm::node::HugePages;
-use mm::page_alloc::FailSpec;
+use mm::page_alloc::{DebugOptions, FailSpec};
 use mm::zone::{Amount, MovableRequest};
 use mm::{memblock, numa};
 
@@ -29,6 +29,8 @@ pub(super) struct Options {
     pub(super) cma: Option<CmaRequest>,
     /// Which allocations fail on purpose.
     pub(super) fail_page_alloc: Option<FailSpec>,
+    /// Debugging of the page allocator.
+    pub(super) debugging: DebugOptions,
 }
 
 /// Whether zonelists are logged.
@@ -60,6 +62,7 @@ impl Options {
             zonelists: zonelists(cmdline),
             cma: cma(cmdline),
             fail_page_alloc: fail_page_alloc(cmdline),
+            debugging: DebugOptions::from_cmdline(cmdline, cmdline::malformed),
         }
     }
 }

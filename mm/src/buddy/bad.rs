@@ -35,6 +35,8 @@ pub enum BadReason {
     BrokenFreeList,
     /// Its number is not a multiple of the block's size, or the block leaves the zone.
     Misplaced,
+    /// Somebody has written to a free page.
+    Overwritten,
 }
 
 impl BadReason {
@@ -53,6 +55,7 @@ impl BadReason {
             Self::TailFreed => "tail of a compound page freed by itself",
             Self::AlreadyFree => "page is free already",
             Self::BrokenFreeList => "corrupted free list",
+            Self::Overwritten => "pagealloc: corrupted page details",
             Self::Misplaced => "block misaligned or outside its zone",
         }
     }

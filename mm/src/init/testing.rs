@@ -17,7 +17,7 @@ use crate::id::{CpuId, NodeId};
 use crate::init;
 use crate::memblock::{Flags, Memblock, Region, Request};
 use crate::node::{Cpus, HugePages, NodeMap, Nodes};
-use crate::page_alloc::PageAllocator;
+use crate::page_alloc::{DebugOptions, PageAllocator};
 use crate::sparse::AlreadyPopulated;
 use crate::zone::{MovableRequest, Sysctl};
 
@@ -31,6 +31,7 @@ pub struct Spec {
     movable: MovableRequest,
     huge_pages: HugePages,
     cma: Option<CmaRequest>,
+    debugging: DebugOptions,
 }
 
 impl Default for Spec {
@@ -50,6 +51,7 @@ impl Spec {
             movable: MovableRequest::NONE,
             huge_pages: HugePages::Wanted,
             cma: None,
+            debugging: DebugOptions::empty(),
         }
     }
 
@@ -97,6 +99,12 @@ impl Spec {
         self
     }
 
+    /// Debugging options of the page allocator.
+    pub fn debugging(mut self, options: DebugOptions) -> Self {
+        self.debugging = options;
+        self
+    }
+
     fn memblock<'a>(
         &self,
         machine: Machine,
@@ -137,7 +145,8 @@ impl Spec {
         let nodes =
             unsafe { init::build(&mut memblock, sim.machine(), &self, nr_cpus, self.movable, vmemmap) }
                 .expect("memory");
-        let allocator = allocator(&mut memblock, sim.machine(), nodes, &self.cpu_nodes);
+        let mut allocator = allocator(&mut memblock, sim.machine(), nodes, &self.cpu_nodes);
+        allocator.set_debugging(self.debugging);
         // SAFETY: these nodes were built from this memblock, and its free memory is nobody's.
         let mut given = unsafe { init::hand_over(memblock, &allocator) };
         // SAFETY: that memblock was just handed over; the fixture keeps the memory as long as the area.

@@ -63,6 +63,7 @@ impl PageAllocator {
             block.pages().iter().all(|page| page.same_zone(&block.page()) && is_free(page)),
             "pages of more than one zone, or not free"
         );
+        self.take_back(&block);
         let order = block.order();
         zone.add_managed(order.nr_pages());
         let irq = IrqGuard::new();

@@ -92,7 +92,7 @@ impl PageAllocator {
     }
 
     #[allow(unsafe_code, reason = "zeroes memory that it owns")]
-    fn clear(&self, block: &FreeBlock) {
+    pub(super) fn clear(&self, block: &FreeBlock) {
         let start = self.machine.phys_to_virt(block.page().pfn(self.machine).phys());
         for nr in 0..block.order().nr_pages() as usize {
             // SAFETY: the block's memory is ours (B1 of `buddy`) and mapped (the machine's contract).

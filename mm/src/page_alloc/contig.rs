@@ -112,7 +112,7 @@ impl PageAllocator {
         // SAFETY: just taken, alone, and nobody else's.
         let block = unsafe { FreeBlock::from_raw(page, Order::ZERO) };
         sound(check_new(self.machine(), &block));
-        let (page, _) = self.hand_out(block, gfp - Gfp::COMP).into_raw();
+        let (page, _) = self.hand_out_slow(block, gfp - Gfp::COMP).into_raw();
         debug_assert_eq!(page.refcount(), 1);
     }
 

@@ -188,10 +188,14 @@ impl PageAllocator {
         }
     }
 
-    /// A page of another node: it goes home to its own zone from this CPU's lists of that.
+    /// A page of another node, which goes home to its own zone from this CPU's lists of that; or one that an option wants to
+    /// see before it is free (D1 of `debug`).
     #[cold]
     #[inline(never)]
     fn free_foreign(&self, block: FreeBlock, list: ListIdx, irq: IrqGuard) {
+        drop(irq);
+        self.take_back(&block);
+        let irq = IrqGuard::new();
         let zone = self.nodes.zone_of(&block.page());
         let set = Set::new(zone, crate::arch::cpu_id()).expect("a slot has an address");
         self.push(set.pcp, block, list, irq);
@@ -216,11 +220,12 @@ impl PageAllocator {
         unsafe { zone.pagesets().with(irq, f) }
     }
 
-    /// Takes all CPUs' short cuts away: from now on every allocation goes the long way.
+    /// Takes all CPUs' short cuts away: from now on every allocation and every free goes the long way.
     pub(super) fn forget_lists(&mut self) {
         for cpu in 0..self.local.nr_cpus() {
             // SAFETY: nobody else uses the allocator yet, as `&mut` shows, so no CPU is at its slot.
-            unsafe { (*self.local.slot(CpuId(cpu))).preferred = [None; ZoneIdx::COUNT] };
+            let local = unsafe { &mut *self.local.slot(CpuId(cpu)) };
+            (local.preferred, local.here) = ([None; ZoneIdx::COUNT], [None; ZoneIdx::COUNT]);
         }
     }
 

@@ -33,6 +33,7 @@ mod check;
 mod context;
 #[allow(unsafe_code, reason = "owns pages by their numbers")]
 mod contig;
+mod debug;
 mod destructor;
 #[allow(unsafe_code, reason = "makes slices of memory that it owns")]
 mod exact;
@@ -68,6 +69,7 @@ mod tests;
 
 pub use block::{PageBlock, SplitPages};
 pub use contig::{ContigError, ContigPages, ContigType};
+pub use debug::DebugOptions;
 pub use destructor::Retire;
 pub use exact::ExactPages;
 pub use fault_inject::{FailSpec, Malformed};
@@ -96,6 +98,7 @@ use crate::sparse::Sparse;
 use crate::zone::Zone;
 
 use context::Running;
+use debug::Debugging;
 use destructor::Destructors;
 use fast::Local;
 use fault_inject::FaultInjection;
@@ -142,6 +145,7 @@ pub struct PageAllocator {
     running: Running,
     /// Whether allocations fail on purpose.
     injection: Option<FaultInjection>,
+    debugging: Debugging,
     destructors: Destructors,
 }
 
@@ -187,6 +191,7 @@ impl PageAllocator {
             oom: AtomicBool::new(false),
             running: Running::new(),
             injection: None,
+            debugging: Debugging::new(),
             destructors: Destructors::new(),
         }
     }

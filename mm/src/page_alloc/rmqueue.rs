@@ -69,6 +69,7 @@ impl PageAllocator {
     /// A block that is for the buddy alone.
     #[inline(never)]
     pub(super) fn free_to_buddy(&self, block: FreeBlock) {
+        self.take_back(&block);
         let zone = self.nodes().zone_of(&block.page());
         let (irq, order) = (IrqGuard::new(), block.order());
         {

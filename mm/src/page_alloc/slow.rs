@@ -91,11 +91,11 @@ impl PageAllocator {
             let depth = Depth::first(gfp);
             let depth = depth.flags(depth.flags | flags | self.nofragment(preferred));
             if let Some(block) = self.walk(list, &first, depth) {
-                return Ok(self.hand_out(block, gfp));
+                return Ok(self.hand_out_slow(block, gfp));
             }
         }
         let block = self.alloc_slower(list, request)?;
-        Ok(self.hand_out(block, gfp))
+        Ok(self.hand_out_slow(block, gfp))
     }
 
     /// No zone is above its low watermark (Linux: `__alloc_pages_slowpath`).

@@ -1,5 +1,7 @@
 //! Recounts the whole allocator.
 
+use crate::arch::IrqGuard;
+use crate::buddy::FreeAreas;
 use crate::id::CpuId;
 use crate::zone::Zone;
 
@@ -17,11 +19,30 @@ impl PageAllocator {
         }
     }
 
+    /// The same while other CPUs allocate and free: every zone's lists and its counter, each under the zone's lock, and this
+    /// CPU's lists; those of other CPUs are only counted. Holds a zone's lock as long as it takes to look at all its free
+    /// pages.
+    ///
+    /// # Panics
+    /// When something is not in order.
+    pub fn validate_running(&self) {
+        for zone in self.nodes().populated_zones() {
+            let irq = IrqGuard::new();
+            validate_free(zone, &zone.free().lock_irq(&irq));
+            self.with_pcp(zone, &irq, |pcp| pcp.validate());
+            for cpu in 0..zone.pagesets().nr_cpus() {
+                let count = fast::peek_count(zone, CpuId(cpu));
+                assert!(
+                    u64::from(count) <= zone.managed(),
+                    "{count} pages on lists of CPU {cpu} in {zone:?}"
+                );
+            }
+        }
+    }
+
     fn validate_zone(&self, zone: &Zone) {
-        zone.validate();
         let free = zone.free().lock();
-        free.validate(zone.sparse());
-        assert_eq!(zone.nr_free(), free.free_pages(), "NR_FREE_PAGES of {zone:?}");
+        validate_free(zone, &free);
         for cpu in 0..zone.pagesets().nr_cpus() {
             fast::validate_pcp(zone, CpuId(cpu));
         }
@@ -30,4 +51,11 @@ impl PageAllocator {
             "more free than managed in {zone:?}"
         );
     }
+}
+
+/// Checks a zone's limits, its free lists and their counter.
+fn validate_free(zone: &Zone, free: &FreeAreas) {
+    zone.validate();
+    free.validate(zone.sparse());
+    assert_eq!(zone.nr_free(), free.free_pages(), "NR_FREE_PAGES of {zone:?}");
 }

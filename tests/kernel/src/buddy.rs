@@ -11,17 +11,17 @@ use mm::{CpuId, Gfp, Order, PAGE_SIZE, PagePtr};
 
 use crate::support::{Hoard, Random, bytes, leaks_nothing, order};
 
-ktest!(blocks_of_every_order_and_type_are_aligned_and_come_back);
-ktest!(zeroed_blocks_are_zero_whatever_was_there);
-ktest!(zone_flags_bound_the_address);
-ktest!(blocks_do_not_overlap);
-ktest!(exhaustion_is_an_error_and_everything_comes_back);
-ktest!(reserves_are_for_those_who_may_take_them);
-ktest!(a_failure_is_reported_and_survived);
-ktest!(random_operations_keep_every_counter_right);
-ktest!(draining_empties_this_cpus_lists);
-ktest!(tails_of_compound_blocks_name_their_head);
-ktest!(a_second_user_keeps_the_first_page_only);
+ktest!(blocks_of_every_order_and_type_are_aligned_and_come_back, on "debug");
+ktest!(zeroed_blocks_are_zero_whatever_was_there, on "debug");
+ktest!(zone_flags_bound_the_address, on "debug");
+ktest!(blocks_do_not_overlap, on "debug");
+ktest!(exhaustion_is_an_error_and_everything_comes_back, on "debug");
+ktest!(reserves_are_for_those_who_may_take_them, on "debug");
+ktest!(a_failure_is_reported_and_survived, on "debug");
+ktest!(random_operations_keep_every_counter_right, on "debug");
+ktest!(draining_empties_this_cpus_lists, on "debug");
+ktest!(tails_of_compound_blocks_name_their_head, on "debug");
+ktest!(a_second_user_keeps_the_first_page_only, on "debug");
 
 const TYPES: [Gfp; 3] = [Gfp::KERNEL, Gfp::HIGHUSER_MOVABLE, Gfp::KERNEL.union(Gfp::RECLAIMABLE)];
 

@@ -7,6 +7,7 @@ use kernel::cpu::call;
 use kernel::debug::stacks;
 use kernel::memory::space;
 use kernel::{ktest, thread};
+use mm::arch::Machine;
 use mm::page::OwnerFlags;
 use mm::page_alloc::PageBlock;
 use mm::{CpuId, Gfp, Order};
@@ -32,6 +33,7 @@ ktest!(frees_a_page_twice, on "planted");
 ktest!(frees_a_page_in_use, on "planted");
 ktest!(frees_an_object_twice, on "planted");
 ktest!(takes_locks_in_the_wrong_order, on "planted");
+ktest!(writes_to_a_page_that_was_freed, on "planted-poison");
 
 fn passes() {}
 
@@ -149,6 +151,16 @@ fn frees_a_page_in_use() {
     let block = page();
     block.page().set_flags(OwnerFlags::LOCKED);
     memory().pages.free_pages(block);
+    unnoticed();
+}
+
+fn writes_to_a_page_that_was_freed() {
+    let block = page();
+    let at = core::hint::black_box(block.address(Machine));
+    memory().pages.free_pages(block);
+    // SAFETY: none: the page is not ours any more, and the next one to get it ends the run.
+    unsafe { at.add(0x100).write_volatile(0) };
+    core::mem::forget(page());
     unnoticed();
 }
 
