@@ -191,9 +191,9 @@ fn a_write_to_a_freed_page_is_reported_when_it_is_allocated_again() {
 #[test]
 fn a_wrong_lock_order_is_reported_with_both_chains() {
     let name = "planted::takes_locks_in_the_wrong_order";
-    fails_in_its_function(name, "lock order: KernelMap wanted while Zone is held");
+    fails_in_its_function(name, "lock order: Spaces wanted while Zone is held");
     fails(name, "", "WARNING: possible circular locking dependency detected");
-    fails(name, "", " (KernelMap), at: tests/kernel/src/planted.rs:");
+    fails(name, "", " (Spaces), at: tests/kernel/src/planted.rs:");
     fails(name, "", "the existing dependency chain (in reverse order) is:");
     fails(name, "", "-> #1 (Zone): taken at ");
     fails(name, "", "1 lock held by CPU 0:");

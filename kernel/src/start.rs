@@ -12,7 +12,7 @@ use bootloader_api::config::{BootloaderConfig, Mapping};
 use mm::arch::layout::DIRECT_MAP;
 use mm::cmdline::Cmdline;
 
-use crate::cpu::{apic, features, percpu, pic, smp, tables};
+use crate::cpu::{apic, call, features, percpu, pic, smp, tables};
 use crate::debug::{stacks, symbols};
 use crate::firmware::{acpi, boot::Boot, fw_cfg::FwCfg};
 use crate::{cmdline, console, exit, memory, thread};
@@ -102,6 +102,9 @@ extern "C" fn boot(info: &'static mut BootInfo, after: fn(&Kernel) -> !) -> ! {
     // SAFETY: called once, and no other CPU runs; the fixmap works since memory does.
     unsafe { apic::init_boot_cpu() };
     start_threads(memory);
+    // Now that waiting makes sense, for other threads and for other CPUs.
+    memory.pages.set_cpus(&call::Interrupts);
+    memory.pages.set_running();
     smp::bring_up(memory, &features, memory.max_cpus);
     memory::cpus_changed(memory);
     memory::sysctl::apply(memory, &cmdline);

@@ -8,6 +8,7 @@ use mm::slub::{CacheHandle, CacheParams, Slub};
 
 use super::measure::{Back, Irqs, batch, each};
 use super::{Case, Figures, failed, single};
+use crate::cpu::call;
 use crate::memory::Memory;
 
 pub(super) const CASES: &[Case] = &[
@@ -45,7 +46,7 @@ fn with_cache(
     };
     let figures = measure(&cache);
     // Used by this CPU only.
-    if memory.slub.destroy(cache, |drain| drain()).is_err() {
+    if memory.slub.destroy(cache, call::on_all).is_err() {
         failed();
     }
     figures

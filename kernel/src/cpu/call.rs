@@ -14,8 +14,8 @@
 //! - C1: a bit of a mailbox is set only while its sender's request is in `REQUESTS`, and the request stays there until
 //!   every target has counted itself off.
 //! - C2: a CPU calls with interrupts off from the beginning to the end, so no handler and no other thread calls in between;
-//!   and a function that may be called by a CPU that calls itself calls
-//!   nobody ([`PerCpuArea::calling`](super::percpu::PerCpuArea::calling)).
+//!   and a function that may be called by a CPU that calls itself calls nobody
+//!   ([`PerCpuArea::calling`](super::percpu::PerCpuArea::calling)).
 //! - C3: the tables are set once, before there is a second CPU.
 //!
 //! # Locking
@@ -23,7 +23,7 @@
 //! held with interrupts on nor while a CPU waits here.
 
 use core::ptr::{self, NonNull};
-use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use alloc::vec::Vec;
 use mm::CpuId;
@@ -102,8 +102,9 @@ pub fn on_one(cpu: CpuId, f: &(dyn Fn() + Sync)) {
 /// # Panics
 /// With debug assertions, when a called function calls, or a spin lock is held.
 pub fn on_each(wanted: &dyn Fn(CpuId) -> bool, f: &(dyn Fn() + Sync)) {
-    mm::sync::assert_none_held("when other CPUs are called");
+    // First: the record of held locks is that of the CPU, and the thread could leave it in between.
     let _irq = IrqGuard::new();
+    mm::sync::assert_none_held("when other CPUs are called");
     let me = cpu_id();
     if let Some(tables) = TABLES.get().filter(|_| online::nr_online() > 1) {
         let calling = this_cpu().calling.swap(1, Ordering::Relaxed);
@@ -167,45 +168,6 @@ fn run(tables: &Tables, sender: usize) {
         // Release pairs with the acquire in `on_each`. Not through a reference: the request may be gone at once.
         let left = &raw const (*request.as_ptr()).left;
         (*left).fetch_sub(1, Ordering::Release);
-    }
-}
-
-/// A lock under which other CPUs may be called: who waits for it serves calls meanwhile, so the holder's calls end.
-///
-/// Held with interrupts off, for as long as a call takes. Not taken by called functions, nor with a lock held that the holder
-/// may want.
-#[derive(Debug, Default)]
-pub struct CallingLock(AtomicBool);
-
-impl CallingLock {
-    /// A free lock.
-    pub const fn new() -> Self {
-        Self(AtomicBool::new(false))
-    }
-
-    /// Waits for it.
-    pub fn lock(&self) -> CallingGuard<'_> {
-        let irq = IrqGuard::new();
-        // Acquire pairs with the release in the guard's drop.
-        while self.0.compare_exchange_weak(false, true, Ordering::Acquire, Ordering::Relaxed).is_err() {
-            interrupt();
-            core::hint::spin_loop();
-        }
-        CallingGuard { lock: self, _irq: irq }
-    }
-}
-
-/// The lock is held and interrupts are off.
-#[must_use = "the lock is released when this is dropped"]
-#[derive(Debug)]
-pub struct CallingGuard<'a> {
-    lock: &'a CallingLock,
-    _irq: IrqGuard,
-}
-
-impl Drop for CallingGuard<'_> {
-    fn drop(&mut self) {
-        self.lock.0.store(false, Ordering::Release);
     }
 }
 

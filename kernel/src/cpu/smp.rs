@@ -1,12 +1,12 @@
 //! The other CPUs are started, one at a time.
 //!
 //! ```text
-//! boot CPU:  block, stacks -> trampoline prepared -> INIT, start-up, start-up -> waits until it is online
+//! boot CPU:  block, stacks, idle thread -> trampoline prepared -> INIT, start-up, start-up -> waits until it is online
 //! new CPU:   trampoline -> start_here: area, tables, features, page tables, APIC -> online -> idle
 //! ```
 //!
 //! # Invariants
-//! - U1: a CPU's block and stacks are its own from the moment it is sent for, for good; they are never freed.
+//! - U1: a CPU's block, stacks and idle thread are its own from the moment it is sent for, for good; they are never freed.
 //!
 //! # Locking
 //! None: boot calls [`bring_up`] once.
@@ -30,7 +30,7 @@ use super::{call, ipi, online, paging};
 use crate::console::clock;
 use crate::memory::stack::Stack;
 use crate::memory::{self, Memory};
-use crate::thread;
+use crate::thread::{self, IdleThread};
 
 /// How long a CPU may take to come up (Linux: the same).
 const TIMEOUT_US: u64 = 10_000_000;
@@ -54,6 +54,7 @@ struct Start {
     block: &'static CpuBlock,
     stack: Range<u64>,
     ist: [Range<u64>; NR_IST],
+    idle: IdleThread,
     features: Features,
     cr4: u64,
     memory: &'static Memory,
@@ -63,6 +64,7 @@ struct Start {
 #[derive(Debug)]
 enum Error {
     Memory(memory::Error),
+    Thread(thread::Error),
     Apic(apic::ipi::Error),
     Timeout,
 }
@@ -73,10 +75,17 @@ impl From<memory::Error> for Error {
     }
 }
 
+impl From<thread::Error> for Error {
+    fn from(error: thread::Error) -> Self {
+        Self::Thread(error)
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Memory(error) => fmt::Display::fmt(error, f),
+            Self::Thread(error) => write!(f, "{error:?}"),
             Self::Apic(error) => write!(f, "{error:?}"),
             Self::Timeout => f.write_str("not responding"),
         }
@@ -140,14 +149,9 @@ fn start(
 }
 
 /// All that a CPU needs, on its node.
-fn prepare(
-    memory: &'static Memory,
-    features: &Features,
-    cpu: CpuId,
-    node: NodeId,
-) -> Result<Start, memory::Error> {
+fn prepare(memory: &'static Memory, features: &Features, cpu: CpuId, node: NodeId) -> Result<Start, Error> {
     let stack = || Stack::new_near(memory, Some(node)).map(|stack| stack.keep());
-    let block = memory.pages.alloc_pages_node(node, Gfp::KERNEL, Order::ZERO)?;
+    let block = memory.pages.alloc_pages_node(node, Gfp::KERNEL, Order::ZERO).map_err(memory::Error::from)?;
     let at = NonNull::new(Machine.phys_to_virt(block.pfn(Machine).phys())).ok_or(memory::Error::Layout)?;
     let _ = block.into_raw();
     let at = at.cast::<CpuBlock>();
@@ -156,10 +160,12 @@ fn prepare(
         at.write(CpuBlock { area: PerCpuArea::new(), tables: UnsafeCell::new(CpuTables::new()) });
         at.as_ref()
     };
+    let start_stack = stack()?;
     Ok(Start {
         cpu,
         block,
-        stack: stack()?,
+        idle: thread::idle_thread(cpu, start_stack.clone())?,
+        stack: start_stack,
         ist: [stack()?, stack()?, stack()?, stack()?],
         features: *features,
         cr4: Cr4::read_raw(),
@@ -196,7 +202,7 @@ fn wait_us(us: u64, done: impl Fn() -> bool) -> bool {
 /// Where a new CPU enters the kernel, on its own stack, with the trampoline's page tables and interrupts off (Linux:
 /// `start_secondary`).
 extern "C" fn start_here(start: &Start) -> ! {
-    let Start { cpu, block, features, memory, .. } = *start;
+    let Start { cpu, block, idle, features, memory, .. } = *start;
     // SAFETY: the block is this CPU's (U1), and nothing has run on it before.
     unsafe {
         percpu::install(&block.area, cpu.0);
@@ -206,10 +212,9 @@ extern "C" fn start_here(start: &Start) -> ! {
     tables::load_idt();
     paging::init_pat();
     // SAFETY: the kernel's tables map all that the trampoline's do, but the trampoline.
-    unsafe { paging::set_root(memory.kernel_map.lock().root_pfn()) };
+    unsafe { paging::set_root(memory.kernel_root) };
     features::enable_as(&features, start.cr4);
     apic::init_this_cpu();
-    let stack = start.stack.clone();
     if !online::arrive() {
         // It was given up a moment ago, and is about to be reset.
         loop {
@@ -217,17 +222,7 @@ extern "C" fn start_here(start: &Start) -> ! {
         }
     }
     // What `start` refers to may be gone from here on.
-    run(cpu, stack)
-}
-
-/// Runs threads, for good; if that cannot be, at least what other CPUs ask for.
-fn run(cpu: CpuId, stack: Range<u64>) -> ! {
-    if let Err(error) = thread::init_this_cpu(stack) {
-        log::error!("CPU{cpu} runs no threads: {error:?}");
-        loop {
-            x86_64::instructions::interrupts::enable_and_hlt();
-        }
-    }
+    thread::init_this_cpu(idle);
     apic::timer::start(When::EachTick);
     thread::idle()
 }

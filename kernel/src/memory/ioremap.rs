@@ -10,7 +10,7 @@
 //! - I1: an [`IoMapping`] has its area mapped and its pages entered in `Memory::memtypes` until it is dropped.
 //!
 //! # Locking
-//! `Memory::memtypes`, then what [`vmalloc`] takes; never together.
+//! `Memory::memtypes`, then what [`vmalloc`] takes; never together. All of them sleep.
 
 use core::alloc::Layout;
 use core::fmt;
@@ -72,8 +72,7 @@ pub struct TypeNodes {
 unsafe impl NodeAlloc for TypeNodes {
     fn alloc_node(&mut self, layout: Layout) -> Result<NonNull<u8>, OutOfMemory> {
         debug_assert!(layout.align() <= 8);
-        // Under the types' lock: nobody may wait.
-        self.memory.slub.kmalloc(layout.size(), Gfp::NOWAIT).map_err(|_| OutOfMemory)
+        self.memory.slub.kmalloc(layout.size(), Gfp::KERNEL).map_err(|_| OutOfMemory)
     }
 
     unsafe fn free_node(&mut self, block: NonNull<u8>, _layout: Layout) {
@@ -98,7 +97,7 @@ pub struct IoMapping {
     cache: CacheMode,
 }
 
-/// Maps device registers: uncached, unless the memory type range registers say write-combining (Linux: `ioremap`).
+/// Maps device registers: uncached, unless the memory type range registers say write-combining (Linux: `ioremap`). Sleeps.
 ///
 /// # Errors
 /// See [`Error`]; RAM and conflicting modes are logged.
@@ -138,7 +137,7 @@ pub fn ioremap_cache(memory: &'static Memory, phys: PhysAddr, len_bytes: u64) ->
     map(memory, phys, len_bytes, CacheMode::WriteBack)
 }
 
-/// Unmaps a range: nothing can use it any more, and no TLB knows it (Linux: `iounmap`).
+/// Unmaps a range: nothing can use it any more, and no TLB knows it (Linux: `iounmap`). Sleeps.
 pub fn iounmap(mapping: IoMapping) {
     drop(mapping);
 }

@@ -79,6 +79,7 @@ use crate::cpu::{features::Features, online, paging};
 use crate::debug::symbols;
 use crate::firmware::{acpi, boot::Boot};
 use crate::image;
+use crate::thread::sync::Mutex;
 use options::Zonelists;
 
 /// Why memory could not be set up.
@@ -174,17 +175,17 @@ pub struct Memory {
     /// How many CPUs the command line lets boot start.
     pub max_cpus: u32,
     /// What the vmalloc space's addresses are used for.
-    pub vmalloc: SpinLock<vmalloc::Space>,
+    pub vmalloc: Mutex<vmalloc::Space>,
     /// The cache of areas of the vmalloc space.
     pub vmap_areas: CacheHandle<'static>,
     /// How devices' memory is cached where it is mapped.
-    pub memtypes: SpinLock<ioremap::Types>,
+    pub memtypes: Mutex<ioremap::Types>,
     /// The largest page that the CPU has.
     pub largest_page: PageSize,
     /// Width of the CPU's physical addresses, in bits.
     pub phys_bits: u8,
     /// The kernel's page tables.
-    pub kernel_map: SpinLock<PageTable>,
+    pub kernel_map: Mutex<PageTable>,
     /// The page that reads of untouched anonymous memory see.
     pub zero_page: ZeroPage,
     /// Who uses which physical addresses.
@@ -262,15 +263,15 @@ pub fn init(
         pages,
         slub,
         areas: slub.create(space::AREA_CACHE)?,
-        vmalloc: SpinLock::new(Level::KernelMap, vmalloc::space()?),
+        vmalloc: Mutex::new(vmalloc::space()?),
         vmap_areas: slub.create(vmalloc::AREA_CACHE)?,
-        memtypes: SpinLock::new(Level::KernelMap, ioremap::Types::new()),
+        memtypes: Mutex::new(ioremap::Types::new()),
         largest_page: largest,
         phys_bits: features.phys_bits,
         numa,
         cpus,
         max_cpus: options.cpus.max_cpus,
-        kernel_map: SpinLock::new(Level::KernelMap, kernel_map.tree),
+        kernel_map: Mutex::new(kernel_map.tree),
         zero_page: ZeroPage::new(Machine, &mut { pages })?,
         iomem,
         direct_map: kernel_map.direct,

@@ -6,7 +6,7 @@ use crate::cpu::call;
 
 /// The TLBs of all CPUs that run: for the kernel's half, which all of them use. One interrupt to each CPU for a range.
 ///
-/// To be flushed with no lock held that another CPU may wait for with interrupts off.
+/// To be flushed with no spin lock held: another CPU may wait for it with interrupts off.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AllTlbs;
 

@@ -10,9 +10,9 @@
 //!   nothing of the vmalloc space is mapped.
 //!
 //! # Locking
-//! The two locks, both of `Level::KernelMap`, are never held together. [`CHANGES`] is taken before either: between the moment
-//! that a table is unlinked and the flush of the TLBs, which may remember it, no other table takes its place. Spin locks are
-//! not held during the flush, because another CPU may wait for them with interrupts off.
+//! Both locks sleep: who holds one may wait for memory, and reclaim neither maps nor unmaps. They are never held together.
+//! The tables' lock is kept from the moment that a table is unlinked until the TLBs, which may remember it, are flushed: no
+//! other table takes its place meanwhile. A spin lock could not be: another CPU may wait for it with interrupts off.
 
 use core::alloc::Layout;
 use core::ptr::NonNull;
@@ -26,10 +26,6 @@ use mm::{Gfp, PhysAddr};
 
 use super::tlb::AllTlbs;
 use super::{Error, Memory};
-use crate::cpu::call::CallingLock;
-
-/// Held while the tables of the vmalloc space change.
-static CHANGES: CallingLock = CallingLock::new();
 
 /// Nodes of areas, from their slab cache.
 #[derive(Clone, Copy, Debug)]
@@ -41,8 +37,7 @@ pub struct AreaNodes {
 unsafe impl NodeAlloc for AreaNodes {
     fn alloc_node(&mut self, layout: Layout) -> Result<NonNull<u8>, OutOfMemory> {
         debug_assert_eq!(layout, Space::NODE_LAYOUT);
-        // Under the spaces' lock: nobody may wait.
-        self.memory.vmap_areas.alloc(Gfp::NOWAIT).map_err(|_| OutOfMemory)
+        self.memory.vmap_areas.alloc(Gfp::KERNEL).map_err(|_| OutOfMemory)
     }
 
     unsafe fn free_node(&mut self, block: NonNull<u8>, _layout: Layout) {
@@ -74,7 +69,7 @@ pub fn used_bytes(memory: &Memory) -> u64 {
     taken.map(|area| area.range().len_bytes()).sum()
 }
 
-/// Takes an area and maps all of it to the bytes from `phys` on, with the largest pages up to `largest` that fit.
+/// Takes an area and maps all of it to the bytes from `phys` on, with the largest pages up to `largest` that fit. Sleeps.
 ///
 /// # Errors
 /// No memory for a node or a table, no room, or a physical address that does not exist; nothing is taken then.
@@ -87,9 +82,7 @@ pub(super) fn map(
 ) -> Result<VmapArea, Error> {
     let area = memory.vmalloc.lock().alloc(request, &mut AreaNodes { memory })?;
     let mut pages = memory.pages;
-    let changes = CHANGES.lock();
     let mapped = memory.kernel_map.lock().map_range(area.range(), phys, prot, largest, &mut pages);
-    drop(changes);
     match mapped {
         Ok(_) => Ok(area),
         Err(error) => {
@@ -100,19 +93,18 @@ pub(super) fn map(
     }
 }
 
-/// Unmaps an area, whole or in parts, and gives it back.
+/// Unmaps an area, whole or in parts, and gives it back. Sleeps.
 ///
 /// # Safety
 /// It came from [`map`], and nobody uses its addresses any more.
 pub(super) unsafe fn unmap(memory: &'static Memory, area: VmapArea) {
     let mut pages = memory.pages;
-    let changes = CHANGES.lock();
-    let unmapped = memory.kernel_map.lock().unmap_range(area.range(), &mut pages);
-    match unmapped {
+    let mut tables = memory.kernel_map.lock();
+    match tables.unmap_range(area.range(), &mut pages) {
         // SAFETY: tables of the vmalloc space come from the page allocator, and all CPUs that run are flushed.
         Ok(unmapped) => unsafe { unmapped.finish(&mut AllTlbs, &mut pages) },
         Err(OutOfMemory) => unreachable!("no page reaches across an area's end, so none is split"),
     }
-    drop(changes);
+    drop(tables);
     memory.vmalloc.lock().free(area.range().start(), &mut AreaNodes { memory });
 }

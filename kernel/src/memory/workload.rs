@@ -16,6 +16,7 @@ use mm::vma::VmFlags;
 use mm::{PAGE_SIZE, VirtAddr};
 
 use super::{Memory, space};
+use crate::cpu::call;
 use crate::thread;
 use crate::uaccess::{Fault, get_user, put_user};
 
@@ -39,11 +40,12 @@ pub fn run(memory: &'static Memory) {
     memory.slub.validate();
 }
 
-/// Free frames when nothing is kept for later: no object in a magazine, no empty slab, no page on a per-CPU list.
+/// Free frames when no CPU keeps anything for later: no object in a magazine, no empty slab, no page on a per-CPU list.
+/// Where others may be waited for; interrupts all CPUs.
 pub fn free_frames(memory: &'static Memory) -> u64 {
-    memory.slub.drain_this_cpu();
+    call::on_all(&|| memory.slub.drain_this_cpu());
     memory.slub.shrink_all();
-    memory.pages.drain_local();
+    memory.pages.drain_all();
     memory.pages.free_pages_total()
 }
 

@@ -166,23 +166,36 @@ pub fn start(memory: &'static Memory) -> Result<(), Error> {
     Ok(())
 }
 
-/// Makes what runs now the idle thread of its CPU, which takes threads from then on. With interrupts off, on a CPU that has
-/// not joined; [`idle`](super::idle) follows. `stack` is the stack it runs on, for good.
+/// The idle thread of a CPU that has not joined.
+#[derive(Clone, Copy, Debug)]
+pub struct IdleThread {
+    thread: &'static Thread,
+    cpu: &'static Cpu,
+}
+
+/// Makes the idle thread of a CPU that is going to join; `stack` is the stack that the CPU starts on, for good. Sleeps (Linux:
+/// `idle_thread_get`).
 ///
 /// # Errors
 /// No memory, or a CPU that the scheduler does not know.
-pub fn init_this_cpu(stack: Range<u64>) -> Result<(), Error> {
-    debug_assert!(!mm::arch::irqs_enabled());
+pub fn idle_thread(id: CpuId, stack: Range<u64>) -> Result<IdleThread, Error> {
     let scheduler = Scheduler::get().ok_or(Error::NotStarted)?;
-    let id = mm::arch::cpu_id();
     let cpu = scheduler.cpus.get(id.index()).ok_or(Error::NoSuchCpu)?;
     let thread = Thread::new(Role::Idle, 0, "swapper", stack, Affinity::Cpu(id));
     thread.cpu.store(id.0, Ordering::Relaxed);
-    let record = scheduler.record(thread, Some(cpu.node))?;
-    this_cpu().current.store(record.as_ptr(), Ordering::Relaxed);
+    let record = scheduler.record(thread, spawn::near(scheduler, cpu.node))?;
+    // SAFETY: idle threads stay for good (I1 of `thread`).
+    Ok(IdleThread { thread: unsafe { record.as_ref() }, cpu })
+}
+
+/// Makes what runs now, on that thread's stack, the idle thread of its CPU, which takes threads from then on. With interrupts
+/// off, on the CPU that it was made for, once; [`idle`](super::idle) follows.
+pub fn init_this_cpu(IdleThread { thread, cpu }: IdleThread) {
+    debug_assert!(!mm::arch::irqs_enabled() && cpu.id == mm::arch::cpu_id());
+    let thread = ptr::from_ref(thread).cast_mut();
+    this_cpu().current.store(thread, Ordering::Relaxed);
     // Release pairs with the acquire in `is_online`: who finds the CPU finds all of this.
-    cpu.idle.store(record.as_ptr(), Ordering::Release);
-    Ok(())
+    cpu.idle.store(thread, Ordering::Release);
 }
 
 /// Whether threads can run on this CPU.

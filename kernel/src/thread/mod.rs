@@ -60,7 +60,7 @@ use crate::memory::Memory;
 use crate::memory::space::UserSpace;
 
 pub use atomic::{might_sleep, nr_found as nr_bad_sleeps};
-pub use cpu::{Affinity, init_this_cpu, is_online, nr_online, start};
+pub use cpu::{Affinity, IdleThread, idle_thread, init_this_cpu, is_online, nr_online, start};
 pub use idle::idle;
 pub use sched::{irq_exit, tick, yield_now};
 pub use spawn::{Error, JoinHandle, reaper_is_busy, spawn, spawn_on, spawn_with};

@@ -182,7 +182,7 @@ where
 }
 
 /// The node, if it has memory of its own.
-fn near(scheduler: &Scheduler, node: NodeId) -> Option<NodeId> {
+pub(super) fn near(scheduler: &Scheduler, node: NodeId) -> Option<NodeId> {
     scheduler.memory.pages.nodes().get(node).map(|_| node)
 }
 

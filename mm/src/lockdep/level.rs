@@ -23,8 +23,6 @@ levels! {
         Spaces,
         /// Page-table pages of an address space (Linux: `page_table_lock`).
         PageTable,
-        /// The kernel's own page tables and the ranges mapped by them.
-        KernelMap,
         /// The settings that the limits of zones follow from (Linux: `pcp_batch_high_lock`).
         Settings,
         /// The list of all slab caches (Linux: `slab_mutex`).

@@ -137,18 +137,18 @@ mod tests {
     fn a_chain_is_the_shortest_way_there() {
         use Level::*;
         let orders = Orders::new();
-        assert!(orders.chain(KernelMap, Zone).is_none());
-        for (outer, inner) in [(KernelMap, SlabCaches), (SlabCaches, SlabNode), (SlabNode, Zone)] {
+        assert!(orders.chain(PageTable, Zone).is_none());
+        for (outer, inner) in [(PageTable, SlabCaches), (SlabCaches, SlabNode), (SlabNode, Zone)] {
             orders.note(held(outer), held(inner));
         }
         assert_eq!(
-            levels(orders.chain(KernelMap, Zone).unwrap()),
-            [(KernelMap, SlabCaches), (SlabCaches, SlabNode), (SlabNode, Zone)]
+            levels(orders.chain(PageTable, Zone).unwrap()),
+            [(PageTable, SlabCaches), (SlabCaches, SlabNode), (SlabNode, Zone)]
         );
-        orders.note(held(KernelMap), held(SlabNode));
-        assert_eq!(levels(orders.chain(KernelMap, Zone).unwrap()), [(KernelMap, SlabNode), (SlabNode, Zone)]);
-        orders.note(held(KernelMap), held(Zone));
-        assert_eq!(levels(orders.chain(KernelMap, Zone).unwrap()), [(KernelMap, Zone)]);
-        assert!(orders.chain(Zone, KernelMap).is_none() && orders.chain(Leaf, Leaf).is_none());
+        orders.note(held(PageTable), held(SlabNode));
+        assert_eq!(levels(orders.chain(PageTable, Zone).unwrap()), [(PageTable, SlabNode), (SlabNode, Zone)]);
+        orders.note(held(PageTable), held(Zone));
+        assert_eq!(levels(orders.chain(PageTable, Zone).unwrap()), [(PageTable, Zone)]);
+        assert!(orders.chain(Zone, PageTable).is_none() && orders.chain(Leaf, Leaf).is_none());
     }
 }

@@ -14,7 +14,7 @@
 //!
 //! # Locking
 //! None of its own: changing takes `&mut PageTable`. The MMU changes the bits `ACCESSED` and `DIRTY` behind our back, so
-//! entries are atomic. The kernel's tree stands behind a lock of `Level::KernelMap`, a process's behind its address
+//! entries are atomic. The kernel's tree stands behind a lock that sleeps, a process's behind its address
 //! space's lock.
 
 mod cache;

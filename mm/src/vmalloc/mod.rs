@@ -14,7 +14,7 @@
 //! - I2: an area starts at a multiple of the alignment that was asked for, and is whole pages long.
 //!
 //! # Locking
-//! None of its own: changing takes `&mut`. The kernel's space stands behind a lock of `Level::KernelMap`.
+//! None of its own: changing takes `&mut`. The kernel's space stands behind a lock that sleeps.
 //!
 //! # Not here
 //! What is mapped in an area: page tables (`pgtable`) and who maps (the kernel's `memory::vmalloc`).

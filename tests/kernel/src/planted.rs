@@ -176,11 +176,11 @@ fn frees_an_object_twice() {
 fn takes_locks_in_the_wrong_order() {
     let zone = memory().pages.nodes().populated_zones().next().expect("a zone");
     {
-        let _outer = memory().kernel_map.lock();
+        let _outer = memory().spaces.lock();
         let _free = zone.free().lock();
     }
     let _free = zone.free().lock();
-    let _outer = memory().kernel_map.lock();
+    let _outer = memory().spaces.lock();
     unnoticed();
 }
 

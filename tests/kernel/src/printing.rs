@@ -57,9 +57,9 @@ fn a_failed_allocation_is_reported_with_locks_held() {
     leaks_nothing(|memory| {
         let mut hoard = Hoard::new();
         hoard.exhaust(Gfp::KERNEL);
-        let tables = memory.kernel_map.lock();
+        let spaces = memory.spaces.lock();
         assert_eq!(memory.pages.alloc_pages(Gfp::NOWAIT, Order::MAX).err(), Some(AllocError));
-        drop(tables);
+        drop(spaces);
         hoard.free();
     });
 }

@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use core::hint::black_box;
 use core::ptr::NonNull;
 
+use kernel::cpu::call;
 use kernel::ktest;
 use mm::Gfp;
 use mm::slub::{CacheFlags, CacheParams, Error, KMALLOC_MAX_SIZE, ZERO_SIZE_PTR};
@@ -201,7 +202,7 @@ fn a_cache_gives_distinct_aligned_objects_and_ends() {
             unsafe { cache.free(object) };
         }
         // Only this CPU runs.
-        memory.slub.destroy(cache, |on_this| on_this()).expect("no object is in use");
+        memory.slub.destroy(cache, call::on_all).expect("no object is in use");
     });
 }
 
@@ -209,13 +210,13 @@ fn a_cache_with_objects_in_use_does_not_end() {
     leaks_nothing(|memory| {
         let cache = memory.slub.create(CacheParams::new("ktest-busy", 40)).expect("memory for a cache");
         let object = cache.alloc(Gfp::KERNEL).expect("plenty is free");
-        let Err((cache, error)) = memory.slub.destroy(cache, |on_this| on_this()) else {
+        let Err((cache, error)) = memory.slub.destroy(cache, call::on_all) else {
             panic!("a cache ended under its object")
         };
         assert_eq!(error, Error::LiveObjects(1));
         // SAFETY: ours.
         unsafe { cache.free(object) };
-        memory.slub.destroy(cache, |on_this| on_this()).expect("no object is in use");
+        memory.slub.destroy(cache, call::on_all).expect("no object is in use");
     });
 }
 

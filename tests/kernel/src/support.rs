@@ -2,8 +2,10 @@
 
 use core::marker::PhantomData;
 use core::ptr::NonNull;
+use core::time::Duration;
 
 use kernel::memory::{Memory, workload};
+use kernel::thread;
 use mm::arch::Machine;
 use mm::page_alloc::{AllocError, PageBlock};
 use mm::{Gfp, NodeId, Order, PAGE_SIZE, PagePtr};
@@ -17,12 +19,20 @@ pub(crate) fn memory() -> &'static Memory {
 #[track_caller]
 pub(crate) fn leaks_nothing(test: impl FnOnce(&'static Memory)) {
     let memory = memory();
-    let before = workload::free_frames(memory);
+    let before = free_frames(memory);
     test(memory);
-    let after = workload::free_frames(memory);
+    let after = free_frames(memory);
     memory.pages.validate();
     memory.slub.validate();
     assert_eq!(before, after, "free pages before and after");
+}
+
+/// Free frames, when threads that have ended are gone too.
+pub(crate) fn free_frames(memory: &'static Memory) -> u64 {
+    while thread::reaper_is_busy() {
+        thread::sleep(Duration::from_millis(1));
+    }
+    workload::free_frames(memory)
 }
 
 /// The order with that number.

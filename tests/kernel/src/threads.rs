@@ -13,7 +13,7 @@ use crate::support::{leaks_nothing, memory};
 
 ktest!(a_stack_is_mapped_and_has_holes_around_it);
 ktest!(threads_run_on_their_own_stacks_and_end);
-ktest!(a_thread_returns_its_value_and_is_dropped_with_it, on "bios-512m-1cpu,bios-128m-1cpu,uefi-2g-1cpu");
+ktest!(a_thread_returns_its_value_and_is_dropped_with_it);
 ktest!(a_function_that_fills_the_stack_is_refused);
 ktest!(a_thread_that_only_spins_is_pre_empted);
 ktest!(preemption_waits_for_the_end_of_a_section_without_it);
