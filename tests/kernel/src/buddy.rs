@@ -7,7 +7,7 @@ use mm::order::PAGEBLOCK_NR_PAGES;
 use mm::page::{PageFlags, PageRef, compound_head};
 use mm::page_alloc::{AllocError, PageBlock};
 use mm::zone::Watermark;
-use mm::{CpuId, Gfp, Order, PAGE_SIZE, PagePtr};
+use mm::{Gfp, Order, PAGE_SIZE, PagePtr};
 
 use crate::support::{Hoard, Random, bytes, leaks_nothing, order};
 
@@ -194,7 +194,7 @@ fn draining_empties_this_cpus_lists() {
     leaks_nothing(|memory| {
         let on_lists = || -> u64 {
             let zones = memory.pages.nodes().populated_zones();
-            zones.map(|zone| u64::from(memory.pages.pcp_count(zone, CpuId(0)))).sum()
+            zones.map(|zone| memory.pages.pcp_pages(zone)).sum()
         };
         let free = memory.pages.free_pages_total();
         let block = alloc(memory, Gfp::KERNEL, Order::ZERO);

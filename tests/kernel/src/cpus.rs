@@ -179,10 +179,14 @@ fn a_cpu_that_is_told_to_look_at_its_queue_is_interrupted() {
     ipi::reschedule(CpuId(online::nr_possible()));
 }
 
+/// A CPU ticks while it has something to do.
 fn each_cpu_has_a_timer() {
-    for cpu in others() {
-        let before = taken(cpu, Kind::Timer);
-        eventually("ticks", || taken(cpu, Kind::Timer).wrapping_sub(before) >= 3);
+    for cpu in online::all() {
+        let busy = move || {
+            let before = taken(cpu, Kind::Timer);
+            eventually("ticks", || taken(cpu, Kind::Timer).wrapping_sub(before) >= 3);
+        };
+        thread::spawn_on(cpu, "ktest", busy).expect("memory for a thread").join();
     }
 }
 

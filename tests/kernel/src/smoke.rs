@@ -2,8 +2,8 @@
 
 use core::arch::asm;
 
-use kernel::{console, ktest, uaccess};
-use mm::VirtAddr;
+use kernel::{console, ktest, thread, uaccess};
+use mm::{CpuId, VirtAddr};
 
 ktest!(an_nmi_is_noted_and_the_interrupted_code_goes_on);
 ktest!(the_cpu_number_of_the_boot_cpu_is_0);
@@ -20,7 +20,8 @@ fn an_nmi_is_noted_and_the_interrupted_code_goes_on() {
 }
 
 fn the_cpu_number_of_the_boot_cpu_is_0() {
-    assert_eq!(mm::arch::cpu_id().0, 0);
+    let on_boot_cpu = thread::spawn_on(CpuId::BOOT, "ktest", mm::arch::cpu_id);
+    assert_eq!(on_boot_cpu.expect("memory for a thread").join().0, 0);
 }
 
 fn a_bad_user_pointer_gives_an_error() {
