@@ -15,7 +15,8 @@ pub fn init_pat() {
     unsafe { Msr::new(MSR_PAT).write(PAT) };
 }
 
-/// Uses other page tables from now on; all but global translations leave the TLB.
+/// Uses other page tables from now on; all but global translations leave the TLB, also when the root is the same: PCIDs are
+/// not in use.
 ///
 /// # Safety
 /// They map what is used from now on: code, stack, data.

@@ -8,7 +8,7 @@
 //! gs:[24]  the thread that runs                 see thread
 //! gs:[32]  fatal reports under way (u32)   see debug::panic
 //! gs:[36]  whether a call to other CPUs is under way (u32)   see cpu::call
-//! ...      interrupts taken, by kind; the stacks that the CPU started with and takes exceptions on
+//! ...      when counters are carried over next; interrupts taken, by kind; the stacks that the CPU started with and takes exceptions on
 //! ```
 //!
 //! # Invariants
@@ -45,6 +45,8 @@ pub struct PerCpuArea {
     pub reports: AtomicU32,
     /// 1 while the CPU waits for others that it has called.
     pub calling: AtomicU32,
+    /// The tick at which what is counted here is carried over next. See [`crate::memory::vmstat`].
+    pub vmstat_due: AtomicU64,
     /// The stack that the CPU started on, and those of its TSS: start and end each, 0 before they are known.
     stacks: [[AtomicU64; 2]; 1 + NR_IST],
     /// How many interrupts were taken here.
@@ -113,6 +115,7 @@ impl PerCpuArea {
             current: AtomicPtr::new(core::ptr::null_mut()),
             reports: AtomicU32::new(0),
             calling: AtomicU32::new(0),
+            vmstat_due: AtomicU64::new(0),
             stacks: [const { [const { AtomicU64::new(0) }; 2] }; 1 + NR_IST],
             interrupts: Counts::new(),
             locks: HeldLocks::new(),

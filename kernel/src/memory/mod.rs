@@ -21,6 +21,7 @@
 //! dump         the files that the command line asks for
 //! context      who allocates, for the page allocator
 //! iomem        the resource tree behind /proc/iomem
+//! vmstat       what CPUs have counted, carried over
 //! sysctl       settings that change at run time
 //! ```
 //!
@@ -49,6 +50,7 @@ pub mod tlb;
 mod topology;
 pub mod vmalloc;
 mod vmemmap;
+pub mod vmstat;
 pub mod workload;
 
 pub use dump::dump;

@@ -6,10 +6,22 @@
 //! ```
 //!
 //! # Invariants
-//! - I1: CR3 names the root of the space that the running thread uses, or the kernel's own root when it uses none. A CPU
-//!   that changes roots forgets what it knew of the user half; so only the CPU of a space's thread may know any of it, and
-//!   flushing that CPU's TLB is enough.
+//! - I1: CR3 names the root of the space that the running thread uses, or the kernel's own root when it uses none.
 //! - I2: a space is used by one thread, from `enter` to `leave`, and is in the list of all just as long.
+//! - I3: only the CPU that a space's thread runs on knows translations of it, so [`LocalTlb`] flushes all there are.
+//!
+//! # Why flushing one CPU is enough
+//! The thread may move to another CPU and change its space there, and what the first CPU has cached must not come back:
+//!
+//! - When the thread leaves a CPU, the next thread there has another space or none (I2), so CR3 is written (I1). There are no
+//!   PCIDs (CR4.PCIDE is clear), and nothing of the user half is global: the write drops all of it, what the CPU keeps of
+//!   upper tables included. Kernel threads and idle threads do not keep the root of who ran before, as Linux's lazy TLB does.
+//! - Where the thread goes on, CR3 is written too, before anything is used.
+//! - It may be moved between changing a table and flushing: then the first CPU has dropped everything, and the second has
+//!   seen only the changed table.
+//!
+//! With spaces that several threads share, with PCIDs, or with lazy kernel threads this would not hold: then a space needs
+//! the set of CPUs that may know it (Linux: `mm_cpumask`), and a flush calls them.
 //!
 //! # Locking
 //! A space's own lock sleeps; so page faults may. The list's lock is a spin lock.
@@ -182,7 +194,7 @@ pub fn leave(memory: &'static Memory) {
     unsafe { thread::use_space(memory, None) };
     memory.spaces.lock().remove(space);
     let at = NonNull::from(space).cast::<UserSpace>();
-    // SAFETY: I2: only this thread has used it, so no CPU does (I1), and nobody refers to it.
+    // SAFETY: I2: only this thread has used it, so no CPU does (I1), none knows it (I3), and nobody refers to it.
     unsafe {
         at.read().mm.into_inner().destroy(&mut backing(memory));
         memory.spaces_cache.free(at.cast());

@@ -8,8 +8,9 @@ use core::arch::asm;
 
 use mm::arch::IrqGuard;
 
-use super::cpu::Cpu;
+use super::cpu::{Cpu, Scheduler};
 use super::{sched, timer};
+use crate::memory::vmstat;
 
 /// Runs other threads for good (Linux: `do_idle`). On a CPU whose idle thread this is.
 pub fn idle() -> ! {
@@ -30,10 +31,11 @@ fn reschedule() -> bool {
 
 /// Waits for an interrupt, unless there is something to do already. With interrupts off; they are on afterwards.
 fn halt() {
-    let Some(cpu) = Cpu::this() else { return };
+    let (Some(scheduler), Some(cpu)) = (Scheduler::get(), Cpu::this()) else { return };
     if cpu.needs_resched() {
         return;
     }
+    vmstat::going_idle(scheduler.memory);
     timer::pause_tick(cpu);
     // SAFETY: ring 0, and nothing is held: I1.
     unsafe { asm!("sti", "hlt", options(nostack)) };

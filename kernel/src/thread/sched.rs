@@ -17,6 +17,7 @@ use super::{State, Thread, current, preempt, spawn, timer};
 use crate::cpu::paging;
 use crate::cpu::percpu::this_cpu;
 use crate::memory::space::UserSpace;
+use crate::memory::vmstat;
 
 /// Ticks of a turn when others wait: 4 to 8 ms. Between Linux's minimum for a fair share (3 ms) and its turns of
 /// `SCHED_RR` (100 ms).
@@ -91,6 +92,7 @@ pub fn tick() {
         // What was set to interrupt once has done so: look again what for.
         return timer::forget_tick(cpu);
     }
+    vmstat::tick(scheduler.memory, timer::now());
     if cpu.nr_ready() == 0 {
         return;
     }

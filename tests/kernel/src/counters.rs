@@ -1,16 +1,21 @@
 //! What zones and nodes count, compared with what is there.
 
-use kernel::ktest;
-use kernel::memory::Memory;
+use core::time::Duration;
+
+use kernel::console::clock::uptime_us;
+use kernel::cpu::online;
+use kernel::memory::{Memory, vmstat};
+use kernel::{ktest, thread};
 use mm::counters::{Item, NodeStat, ZoneStat};
 use mm::node::Node;
 use mm::page::PageType;
 use mm::{Gfp, Pfn};
 
-use crate::support::{Random, leaks_nothing, order};
+use crate::support::{Random, leaks_nothing, memory, order};
 
 ktest!(counters_equal_a_recount_after_load);
 ktest!(what_this_cpu_counts_is_carried_over_at_the_latest_when_it_is_asked_to);
+ktest!(a_busy_cpu_carries_over_each_second_and_an_idle_one_at_once);
 
 /// Blocks, objects and page tables, taken and given back in random order.
 fn load(memory: &'static Memory) {
@@ -62,16 +67,15 @@ fn what_this_cpu_counts_is_carried_over_at_the_latest_when_it_is_asked_to() {
     leaks_nothing(|memory| {
         load(memory);
         let nodes = memory.pages.nodes();
-        let cpu = mm::arch::cpu_id();
-        nodes.refresh_cpu_vm_stats();
-        assert!(!nodes.need_update(cpu));
-        if kernel::cpu::online::nr_online() == 1 {
-            for node in nodes.iter() {
-                for &item in NodeStat::ALL {
-                    assert_eq!(node.counters().get(item), node.counters().exact(item), "{item:?}");
-                }
+        vmstat::refresh(memory);
+        for node in nodes.iter() {
+            for &item in NodeStat::ALL {
+                assert_eq!(node.counters().get(item), node.counters().exact(item), "{item:?}");
             }
         }
+        // No tick comes in between.
+        let _irq = mm::arch::IrqGuard::new();
+        let cpu = mm::arch::cpu_id();
         for node in nodes.iter() {
             let counters = node.counters();
             assert!(counters.threshold() > 1, "{node:?}");
@@ -85,4 +89,29 @@ fn what_this_cpu_counts_is_carried_over_at_the_latest_when_it_is_asked_to() {
         }
         nodes.quiet_vmstat();
     });
+}
+
+fn a_busy_cpu_carries_over_each_second_and_an_idle_one_at_once() {
+    let nodes = memory().pages.nodes();
+    let counters = || nodes.iter().next().expect("a node").counters();
+    for cpu in online::all() {
+        let busy = move || {
+            let before = counters().get(NodeStat::Dirtied);
+            counters().inc(NodeStat::Dirtied);
+            let end = uptime_us() + 20_000_000;
+            while counters().get(NodeStat::Dirtied) == before {
+                assert!(uptime_us() < end, "CPU {cpu} keeps what it counts");
+                core::hint::spin_loop();
+            }
+        };
+        thread::spawn_on(cpu, "ktest", busy).expect("memory for a thread").join();
+        let short = move || counters().dec(NodeStat::Dirtied);
+        thread::spawn_on(cpu, "ktest", short).expect("memory for a thread").join();
+        // It has nothing to do now, and no tick.
+        let end = uptime_us() + 20_000_000;
+        while nodes.need_update(cpu) {
+            assert!(uptime_us() < end, "CPU {cpu} is idle with parts of its own");
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
 }

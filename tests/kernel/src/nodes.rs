@@ -1,7 +1,7 @@
 //! Nodes on the machine that has two: 1 GiB and the CPU's, and 3 GiB.
 
 use kernel::cpu::online;
-use kernel::ktest;
+use kernel::{ktest, thread};
 use mm::node::{NodeState, ZonelistKind};
 use mm::page_alloc::AllocError;
 use mm::{Gfp, NodeId, Order, ZoneIdx};
@@ -60,9 +60,14 @@ fn a_node_gives_what_it_is_asked_for() {
                 memory.pages.free_pages(block);
             }
         }
-        let block = memory.pages.alloc_pages(Gfp::KERNEL, Order::ZERO).expect("a page");
-        assert_eq!(block.page().node(), NodeId(0), "the node of this CPU");
-        memory.pages.free_pages(block);
+        for cpu in online::all() {
+            let near = move || {
+                let block = memory.pages.alloc_pages(Gfp::KERNEL, Order::ZERO).expect("a page");
+                assert_eq!(block.page().node(), memory.numa.node_of_cpu(cpu), "the node of CPU {cpu}");
+                memory.pages.free_pages(block);
+            };
+            thread::spawn_on(cpu, "ktest", near).expect("memory for a thread").join();
+        }
     });
 }
 

@@ -28,6 +28,7 @@ ktest!(a_completion_may_be_freed_by_who_has_waited);
 ktest!(many_threads_begin_and_end_and_give_everything_back);
 ktest!(sleeping_where_it_is_not_allowed_is_reported);
 ktest!(each_thread_sees_its_own_address_space);
+ktest!(no_translation_outlives_its_page_wherever_the_thread_goes);
 ktest!(a_fault_where_nobody_may_sleep_is_an_error);
 
 /// Runs `f` in `N` threads, on the CPUs in turn, and waits for all.
@@ -297,6 +298,43 @@ fn each_thread_sees_its_own_address_space() {
             space::leave(memory);
         }
     });
+}
+
+/// The threads map and unmap the same addresses, and go on wherever there is room: what a CPU knew of a page must be gone
+/// when its thread comes back.
+fn no_translation_outlives_its_page_wherever_the_thread_goes() {
+    const AT: u64 = 0x5678_9000;
+    static MOVES: AtomicU64 = AtomicU64::new(0);
+    in_threads::<8>(|n| {
+        let memory = memory();
+        space::enter(memory).expect("memory for an address space");
+        let access = VmFlags::READ | VmFlags::WRITE;
+        let page = VirtAddr::new(AT);
+        let mut last = mm::arch::cpu_id();
+        for round in 0..100u64 {
+            let mapped = space::with(memory, |s| {
+                s.lock().mmap(PAGE_SIZE as u64, access, Placement::Fixed(AT), &mut space::backing(memory))
+            });
+            assert_eq!(mapped, Ok(page));
+            assert_eq!(get_user::<u64>(page), Ok(0), "nothing of the page before, round {round}");
+            put_user(page, n << 32 | round).expect("a served write");
+            match round % 4 {
+                0 => thread::sleep(Duration::from_millis(1)),
+                _ => thread::yield_now(),
+            }
+            assert_eq!(get_user(page), Ok(n << 32 | round), "nobody else writes here");
+            let unmapped =
+                space::with(memory, |s| s.lock().munmap(AT, PAGE_SIZE as u64, &mut space::backing(memory)));
+            unmapped.expect("an area that ends here is not split");
+            if round % 16 == 0 {
+                assert!(get_user::<u64>(page).is_err(), "round {round}");
+            }
+            let here = mm::arch::cpu_id();
+            MOVES.fetch_add(u64::from(here != last), Relaxed);
+            last = here;
+        }
+    });
+    println!("{} times a thread went on elsewhere", MOVES.load(Relaxed));
 }
 
 fn a_fault_where_nobody_may_sleep_is_an_error() {

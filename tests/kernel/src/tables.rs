@@ -77,6 +77,10 @@ fn the_cpu_enforces_the_rights() {
     assert!(Efer::read().contains(EferFlags::NO_EXECUTE_ENABLE));
     let wanted = Cr4Flags::SUPERVISOR_MODE_EXECUTION_PROTECTION | Cr4Flags::SUPERVISOR_MODE_ACCESS_PREVENTION;
     assert!(Cr4::read().contains(wanted), "the default CPU has both");
+    assert!(
+        !Cr4::read().contains(Cr4Flags::PCID),
+        "each change of the root drops what was known of user space"
+    );
 }
 
 fn ram() -> impl Iterator<Item = PhysRange> {
