@@ -37,8 +37,32 @@ const TABLE: [Row; 9] = [
     Row("bios-128m-poison", Firmware::Bios, 128, 1, None, "page_poison=on"),
 ];
 
+/// Machines with something about them that most tests do not expect: only tests that name one run on it.
+const SPECIAL: [Row; 1] = [
+    // Every allocation asks whether it is to fail. All zones on the second node, two on the first, 1.5 GiB in all, so that
+    // nearly everything can be held.
+    Row(
+        "bios-2x2cpu-torture",
+        Firmware::Bios,
+        4608,
+        4,
+        Some("2"),
+        "fail_page_alloc=1,0,0,-1 cma=64M movablecore=256M memmap=1536M$512M memmap=512M$2560M memmap=1G$4608M",
+    ),
+];
+
 /// The names of all machines but the planted ones, in the order in which they are booted.
 pub fn names() -> impl Iterator<Item = &'static str> {
+    SPECIAL.iter().chain(&TABLE).map(|row| row.0)
+}
+
+/// How many times as long as usual a test on it may take.
+pub fn patience(name: &str) -> u32 {
+    if SPECIAL.iter().any(|row| row.0 == name) { 3 } else { 1 }
+}
+
+/// What `machines=all` means.
+pub fn ordinary() -> impl Iterator<Item = &'static str> {
     TABLE.iter().map(|row| row.0)
 }
 
@@ -50,7 +74,7 @@ pub fn debug() -> impl Iterator<Item = &'static str> {
 /// The machine of this name.
 pub fn find(name: &str) -> Option<Machine> {
     let Row(_, firmware, mib, smp, numa, cmdline) =
-        PLANTED_ON.iter().chain(&TABLE).find(|row| row.0 == name)?;
+        PLANTED_ON.iter().chain(&SPECIAL).chain(&TABLE).find(|row| row.0 == name)?;
     let memory = Size::mib(*mib);
     let topology = numa.map(|numa| {
         let spec: boot::numa::Spec = numa.parse().expect("the table's shorthands are checked by a test");

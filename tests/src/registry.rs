@@ -51,7 +51,7 @@ fn test(line: &str) -> Result<Test> {
     let machines = match list {
         "any" => vec![machines::DEFAULT.to_owned()],
         "debug" => machines::debug().map(str::to_owned).collect(),
-        "all" => machines::names().map(str::to_owned).collect(),
+        "all" => machines::ordinary().map(str::to_owned).collect(),
         _ => list.split(',').map(str::to_owned).collect(),
     };
     if let Some(unknown) = machines.iter().find(|machine| machines::find(machine).is_none()) {
@@ -70,7 +70,7 @@ mod tests {
         let names: Vec<_> = tests.iter().map(|test| test.name.as_str()).collect();
         assert_eq!(names, ["a::y", "b::x", "c"]);
         assert_eq!(tests[0].machines, [machines::DEFAULT]);
-        assert_eq!(tests[1].machines, machines::names().collect::<Vec<_>>());
+        assert_eq!(tests[1].machines, machines::ordinary().collect::<Vec<_>>());
     }
 
     #[track_caller]

@@ -130,7 +130,8 @@ impl Shared {
         let machine = machines::find(name).context("no such machine")?;
         let image = self.kernel.image(machine.firmware)?;
         let logs = log_directory(&workspace::products());
-        Series { name, machine, image, timeout: runner::timeout(), logs }.run(tests, settle)
+        let timeout = runner::timeout() * machines::patience(name);
+        Series { name, machine, image, timeout, logs }.run(tests, settle)
     }
 
     fn settle(&self, machine: &str, verdict: Verdict) {

@@ -13,6 +13,7 @@
 
 pub mod collect;
 mod files;
+pub mod fragmentation;
 pub mod freelists;
 pub mod meminfo;
 pub mod node;

@@ -5,6 +5,7 @@
 //! counters                                                what the layers count
 //! smoke, apic, cpus, threads, sleeping, printing, ioremap       the machine
 //! exhaustion                                              what happens when all is used
+//! torture                                                 all CPUs at once at the page allocator
 //! planted                                                 failures on purpose
 //! ```
 #![no_std]
@@ -28,5 +29,6 @@ mod smoke;
 mod support;
 mod tables;
 mod threads;
+mod torture;
 
 kernel::entry!(kernel::ktest::run);
