@@ -97,26 +97,81 @@ pub(crate) fn free_of_kernel(lines: &[&str]) -> BTreeMap<(String, String), Vec<u
     zones.map(|(place, words)| (place, words.iter().map(|nr| nr.parse().unwrap()).collect())).collect()
 }
 
-/// Zones with RAM in /proc/zoneinfo: values by name, those of the CPUs' lists with commas between.
+/// Zones with RAM in /proc/zoneinfo: values by name, those of the CPUs' lists as `pcp_NAME` with commas between.
 pub(crate) fn zones_of_kernel(lines: &[&str]) -> BTreeMap<(String, String), HashMap<String, String>> {
     let mut zones: BTreeMap<_, HashMap<String, String>> = BTreeMap::new();
-    let mut at = None;
+    let (mut at, mut prefix) = (None, "");
     for line in lines {
         if let Some((place, _)) = zone_line(line) {
-            at = Some(place);
+            (at, prefix) = (Some(place), "");
             continue;
         }
         let words: Vec<&str> = line.split_whitespace().collect();
         let (name, value) = match words[..] {
+            ["pagesets"] => {
+                prefix = "pcp_";
+                continue;
+            }
             ["pages", "free", value] => ("free", value),
             ["protection:", ..] => ("protection", line.trim_start().trim_start_matches("protection: ")),
             [name, value] => (name.trim_end_matches(':'), value),
             _ => continue,
         };
+        if name == "node_unreclaimable" {
+            prefix = "";
+        }
         let zone = zones.entry(at.clone().expect("a zone before its values")).or_default();
-        let all = zone.entry(name.to_owned()).or_default();
+        let all = zone.entry(format!("{prefix}{name}")).or_default();
         *all = if all.is_empty() { value.to_owned() } else { format!("{all},{value}") };
     }
     zones.retain(|_, zone| zone["present"] != "0");
     zones
+}
+
+/// The counters in /proc/zoneinfo as `mm counters` lists them: `NODE: VALUES` of each node, `NODE ZONE: VALUES` of each zone
+/// that has RAM.
+pub(crate) fn counters_of_kernel(lines: &[&str]) -> Vec<String> {
+    let mut all: Vec<String> = Vec::new();
+    let mut at = (String::new(), String::new());
+    let mut listed = false;
+    for line in lines {
+        if let Some((place, _)) = zone_line(line) {
+            (at, listed) = (place, false);
+            continue;
+        }
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words[..] {
+            ["per-node", "stats"] => {
+                listed = true;
+                all.push(format!("{}:", at.0));
+            }
+            ["protection:", ..] => {
+                listed = true;
+                all.push(format!("{} {}:", at.0, at.1));
+            }
+            ["numa_hit", _] | ["pages", "free", _] => listed = false,
+            [_, value] if listed => {
+                let last = all.last_mut().expect("a list has begun");
+                *last += " ";
+                *last += value;
+            }
+            _ => {}
+        }
+    }
+    all.retain(|line| !line.ends_with(':'));
+    all
+}
+
+/// A line of `mm counters` in the same words.
+pub(crate) fn counters_line(line: &str) -> String {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let (place, names) =
+        if words[2] == "zone" { (format!("{} {}", words[1], words[3]), 4) } else { (words[1].into(), 2) };
+    let values: Vec<&str> = words[names..].chunks_exact(2).map(|pair| pair[1]).collect();
+    format!("{place}: {}", values.join(" "))
+}
+
+/// Numbers with commas between, added up.
+pub(crate) fn sum_of(list: &str) -> u64 {
+    list.split(',').map(|n| n.parse::<u64>().unwrap()).sum()
 }

@@ -4,7 +4,7 @@ import re
 
 import gdb
 
-from . import values
+from . import cpus, values
 
 # What mm::arch::layout says.
 DIRECT_MAP, DIRECT_MAP_END = 0xFFFF_8880_0000_0000, 0xFFFF_C880_0000_0000
@@ -32,14 +32,24 @@ def root():
         status = values.raw(value["status"], 1) if value is not None else None
     except gdb.MemoryError:
         raise gdb.GdbError(
-            "the kernel's memory is not mapped on this CPU: the kernel has not started yet, or only on another CPU"
-            " (`info threads`, `thread 1`)"
+            "no CPU has the kernel's memory mapped: the kernel has not started yet"
         )
     if value is None:
         raise gdb.GdbError(f"no symbol {ROOT}: load the kernel with symbols (file target/strata/strata-kernel)")
     if status != values.ONCE_COMPLETE:
         raise gdb.GdbError("the memory subsystem is not initialised yet: let the kernel run on")
     return value
+
+
+def sees_kernel():
+    """Whether the selected CPU has the kernel mapped; yes when that makes no difference."""
+    if Roots.expression:
+        return True
+    try:
+        value = static(ROOT)
+        return value is None or values.raw(value["status"], 1) is not None
+    except gdb.MemoryError:
+        return False
 
 
 def static(name):
@@ -116,7 +126,7 @@ class Memory:
         root_at = read_u64(roots + 8 * (section // per_root))
         if root_at == 0:
             return None
-        entry = values.at(root_at, "mm::sparse::Root")["sections"][section % per_root]
+        entry = values.item(values.at(root_at, "mm::sparse::Root")["sections"], section % per_root)
         usage = values.pointer(entry["usage"])
         if usage == 0:
             return None
@@ -128,7 +138,7 @@ class Memory:
         kind = words[0] if len(words) == 2 else None
         if not 1 <= len(words) <= 2 or kind not in (None, "pfn", "phys", "virt"):
             raise gdb.GdbError("usage: mm page PFN | pfn N | phys ADDRESS | virt ADDRESS | ADDRESS")
-        n = int(gdb.parse_and_eval(words[-1])) & 0xFFFF_FFFF_FFFF_FFFF
+        n = cpus.on(None, lambda: int(gdb.parse_and_eval(words[-1]))) & 0xFFFF_FFFF_FFFF_FFFF
         if kind == "pfn":
             return n
         if kind == "phys":
@@ -139,7 +149,7 @@ class Memory:
             return (n - self.direct_map) >> PAGE_SHIFT
         if kind is None and n < 1 << 34:
             return n
-        return translate(n) >> PAGE_SHIFT
+        return translate(self, n) >> PAGE_SHIFT
 
 
 def read_u64(address):
@@ -147,12 +157,27 @@ def read_u64(address):
     return int.from_bytes(gdb.selected_inferior().read_memory(address, 8).tobytes(), "little")
 
 
-def translate(address):
-    """The physical address behind a virtual one in the page tables of the stopped CPU, as QEMU finds it."""
-    try:
-        answer = gdb.execute(f"monitor gva2gpa {address:#x}", to_string=True).strip()
-    except gdb.error:
-        raise gdb.GdbError(f"{address:#x} is no page frame, struct Page or direct-map address, and QEMU is not there to translate it")
-    if not answer.startswith("gpa:"):
-        raise gdb.GdbError(f"{address:#x} is not mapped on this CPU")
-    return int(answer.split()[-1], 16)
+PRESENT, LARGE = 1, 1 << 7
+CR0_PG, CR4_LA57 = 1 << 31, 1 << 12
+FRAME = 0x000F_FFFF_FFFF_F000
+
+
+def translate(memory, address):
+    """The physical address behind a virtual one, by the page tables of the CPU that the user has selected."""
+    if memory.direct_map != DIRECT_MAP:
+        raise gdb.GdbError(f"{address:#x} is no page frame, struct Page or address of the simulated machine's memory")
+    if not cpus.register("cr0") & CR0_PG:
+        return address
+    levels = 5 if cpus.register("cr4") & CR4_LA57 else 4
+    width = PAGE_SHIFT + 9 * levels
+    upper = address >> (width - 1)
+    table = cpus.register("cr3") & FRAME
+    for level in reversed(range(levels)):
+        shift = PAGE_SHIFT + 9 * level
+        entry = read_u64(memory.direct_map + table + 8 * (address >> shift & 511))
+        if not entry & PRESENT or upper not in (0, (1 << (65 - width)) - 1):
+            raise gdb.GdbError(f"{address:#x} is not mapped on this CPU")
+        if level == 0 or (entry & LARGE and level < 3):
+            inside = (1 << shift) - 1
+            return entry & FRAME & ~inside | address & inside
+        table = entry & FRAME

@@ -2,16 +2,46 @@
 
 import gdb
 
-from . import machine, values
-from .pages import record
+from . import cpus, machine, values
+from .values import record
 
 VM_BITS = ((1, "r"), (2, "w"), (4, "x"))
 VM_SHARED = 8
 
 
-def show_vmas():
-    """mm vmas."""
-    space = machine.structure("mm::aspace::Mm", "no address space is in use at this stop")
+NO_SPACE = "no address space is in use at this stop"
+
+
+def show_vmas(every=False):
+    """mm vmas: of the address space that the selected CPU's thread uses, or of every one."""
+    if machine.Roots.expression:
+        show_areas(machine.structure("mm::aspace::Mm", NO_SPACE), {})
+        return
+    in_use = {int(space.address): space for space in spaces()}
+    if not in_use:
+        raise gdb.GdbError(NO_SPACE)
+    if every:
+        for at, space in in_use.items():
+            show_areas(values.find(space["mm"], "mm::aspace::Mm"), {"space": f"{at:#x}"})
+        return
+    thread = cpus.running(cpus.area_of())
+    space = in_use.get(values.pointer(thread["space"])) if thread is not None else None
+    if space is None:
+        raise gdb.GdbError("the selected CPU's thread uses no address space; others do: mm cpus, mm vmas all")
+    show_areas(values.find(space["mm"], "mm::aspace::Mm"), {})
+
+
+def spaces():
+    """Each address space that a thread uses."""
+    address = values.pointer(machine.structure("kernel::memory::space::Spaces")["__0"])
+    while address:
+        space = values.at(address, "kernel::memory::space::UserSpace")
+        yield space
+        address = values.pointer(space["next"])
+
+
+def show_areas(space, place):
+    """The areas of an address space."""
     root = space["areas"]["root"]
     node_type = values.argument_named(root.type, "mm::areas::tree::Node")
     for vma in areas(values.pointer(root), node_type):
@@ -19,7 +49,7 @@ def show_vmas():
         access = "".join(letter if flags & bit else "-" for bit, letter in VM_BITS)
         start, last = values.number(vma["range"]["start"]), values.number(vma["range"]["last"])
         shared = "s" if flags & VM_SHARED else "p"
-        record(start=f"{start:#x}", end=f"{last + 1:#x}", flags=access + shared)
+        record(**place, start=f"{start:#x}", end=f"{last + 1:#x}", flags=access + shared)
 
 
 def areas(address, node_type):

@@ -72,7 +72,15 @@ def at(address, type_name):
 
 def element(first, index):
     """`first` as the first of an array: the element with that index."""
-    return (first.address + index).dereference()
+    # Of a value with an enum in it gdb knows the size up to its last field only; the type itself has the whole.
+    element_type = gdb.lookup_type(first.type.name) if first.type.name else first.type
+    at = int(first.address) + index * element_type.sizeof
+    return gdb.Value(at).cast(element_type.pointer()).dereference()
+
+
+def item(array, index):
+    """An element of an array."""
+    return element(array[0], index)
 
 
 def target(value):
@@ -129,6 +137,16 @@ def text(value):
 def names(enum_type):
     """Names of an enum without data, by number."""
     return {f.enumval: f.name.rsplit("::", 1)[-1] for f in type_named(enum_type).fields()}
+
+
+def number_named(enum_type, name):
+    """The number of an enum's variant."""
+    return next(number for number, variant in names(enum_type).items() if variant == name)
+
+
+def record(**values_by_name):
+    """Prints a record: names and values in turn, on one line."""
+    gdb.write(" ".join(f"{name} {value}" for name, value in values_by_name.items()) + "\n")
 
 
 def argument_named(value_type, wanted):

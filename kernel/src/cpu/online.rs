@@ -45,6 +45,7 @@ struct Slot {
     area: AtomicPtr<PerCpuArea>,
 }
 
+/// The possible CPUs, by number. The debugger looks for them by this name.
 static SLOTS: Once<&'static [Slot]> = Once::new();
 static NR_ONLINE: AtomicU32 = AtomicU32::new(1);
 

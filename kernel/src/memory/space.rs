@@ -113,7 +113,7 @@ impl UserSpace {
     }
 }
 
-/// All address spaces (Linux: `init_mm.mmlist`). The debugger finds the one in use here.
+/// All address spaces (Linux: `init_mm.mmlist`). The debugger finds them here.
 #[derive(Debug)]
 pub struct Spaces(*const UserSpace);
 
