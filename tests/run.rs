@@ -32,6 +32,7 @@ fn trials() -> Vec<Trial> {
     options(&mut add);
     memory_maps(&mut add);
     work(&mut add);
+    processors(&mut trials);
     // The struct pages alone are 14 GiB.
     trials.push(
         Trial::test("run::a_machine_of_900_gib_boots_with_its_memory_untouched", || {
@@ -49,6 +50,7 @@ fn trials() -> Vec<Trial> {
         ("6g", "--memory 6G"),
         ("two_nodes", "--memory 4G --numa 2"),
         ("icount", "--icount"),
+        ("icount_four_cpus", "--icount --smp 4"),
     ] {
         let name = format!("run::boot_dumps_its_files_and_powers_off_with_status_0_{name}");
         trials.push(Trial::test(name, move || {
@@ -69,6 +71,49 @@ fn trials() -> Vec<Trial> {
         }));
     }
     trials
+}
+
+/// Machines with several CPUs: how many run, which files have how many.
+fn processors(trials: &mut Vec<Trial>) {
+    const NODES_8: &str = "--smp 8 --memory 1G --numa 8";
+    for (name, machine, options, nr) in [
+        ("one", "--smp 1", "", 1),
+        ("two", "--smp 2", "", 2),
+        ("four", "--smp 4", "", 4),
+        ("four_uefi", "--smp 4 --firmware uefi", "", 4),
+        ("sixteen", "--smp 16", "", 16),
+        ("sixty_four", "--smp 64 --memory 1G", "", 64),
+        ("on_eight_nodes", NODES_8, "", 8),
+        ("nr_cpus_2", "--smp 4", "nr_cpus=2", 2),
+        ("maxcpus_1", "--smp 4", "maxcpus=1", 1),
+        ("maxcpus_3", "--smp 4", "maxcpus=3", 3),
+        ("maxcpus_0", "--smp 4", "maxcpus=0", 1),
+        ("nosmp", "--smp 4", "nosmp", 1),
+    ] {
+        trials.push(Trial::test(format!("run::cpus_are_started_{name}"), move || {
+            let run =
+                strata(&format!("{machine} --timeout 300 -- {options} dump=zoneinfo,node/has_cpu poweroff"))?;
+            let run = run.ends(0)?;
+            let (nodes, ending) = if machine == NODES_8 { ("8 nodes", "s") } else { ("1 node", "s") };
+            let ending = if nr == 1 { "" } else { ending };
+            run.prints(&format!("smp: Brought up {nodes}, {nr} CPU{ending}\n"))?;
+            run.prints(&format!("    cpu: {}\n", nr - 1))?;
+            run.prints_not(&format!("    cpu: {nr}\n"))?;
+            run.prints_not("failed to start")
+        }));
+    }
+    trials.push(Trial::test("run::options_of_cpus_that_make_no_sense_are_reported", || {
+        let run = strata("--timeout 240 -- nr_cpus=0 maxcpus=many poweroff")?.ends(0)?;
+        run.prints("Malformed early option 'nr_cpus'")?;
+        run.prints("Malformed early option 'maxcpus'")
+    }));
+    trials.push(Trial::test("run::cpus_that_could_be_plugged_in_count_as_possible", || {
+        let run =
+            strata("--timeout 240 --qemu-args '-smp 1,maxcpus=8' -- dump=zoneinfo poweroff")?.ends(0)?;
+        run.prints("smpboot: Allowing 8 CPUs, 7 hotplug CPUs")?;
+        run.prints("SLUB: HWalign=64, Order=0-3, MinObjects=0, CPUs=8, Nodes=1")?;
+        run.prints_not("    cpu: 1\n")
+    }));
 }
 
 /// The host program itself.
@@ -301,6 +346,12 @@ impl Run {
     /// On standard output, where the console is.
     fn prints(&self, text: &str) -> Result<(), Failed> {
         self.check(String::from_utf8_lossy(&self.output.stdout).contains(text), text)
+    }
+
+    /// Nowhere on standard output.
+    fn prints_not(&self, text: &str) -> Result<(), Failed> {
+        let found = String::from_utf8_lossy(&self.output.stdout).contains(text);
+        self.check(!found, &format!("anything but {text:?}"))
     }
 
     /// The ticks and pages of a line of boot's work.
