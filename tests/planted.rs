@@ -177,15 +177,20 @@ fn log_on(machine: &str, test: &str) -> String {
 
 #[test]
 fn a_write_to_a_freed_page_is_reported_when_it_is_allocated_again() {
-    let log = log_on(machines::PLANTED_POISON, "planted::writes_to_a_page_that_was_freed");
+    let log = log_on(machines::PLANTED_DEBUG, "planted::writes_to_a_page_that_was_freed");
     for line in [
         "pagealloc: memory corruption",
         "100: 00                                               .",
         "page dumped because: pagealloc: corrupted page details",
         "strata_ktests::planted::writes_to_a_page_that_was_freed+0x",
+        "page_owner tracks the page as freed",
+        "page last allocated via order 0, migratetype Unmovable, gfp_mask 0xcc0(GFP_KERNEL), pid ",
     ] {
         assert!(log.contains(line), "{log}");
     }
+    let (_, freed) = log.split_once("page last free stack trace:").expect("who freed it");
+    let (freed, _) = freed.split_once("panic").unwrap_or((freed, ""));
+    assert!(freed.contains("planted::writes_to_a_page_that_was_freed"), "{log}");
 }
 
 #[test]

@@ -47,6 +47,7 @@ const KNOWN: &[&str] = &[
     "nosmp",
     "nr_cpus",
     "numa",
+    "page_owner",
     "page_poison",
     "poweroff",
     "quiet",

@@ -8,6 +8,7 @@
 //! lockdep  arch  sync                      the order of locks, the seam to the machine, locks
 //! percpu  smp  counters                     per-CPU data, other CPUs, what is counted
 //!   |
+//! stackdepot                                backtraces that are remembered
 //! acpi  pci  resource                       ACPI's tables, PCI devices, who uses which addresses
 //! e820 -> memblock -> numa -> sparse        firmware map, early allocator, nodes, sections and vmemmap
 //!                               |
@@ -67,6 +68,7 @@ pub mod slub;
 #[deny(unsafe_code)]
 pub mod smp;
 pub mod sparse;
+pub mod stackdepot;
 pub mod stat;
 pub mod sync;
 #[cfg(test)]

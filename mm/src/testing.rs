@@ -44,7 +44,7 @@ impl TestMachine {
         Self::boot(mib, 1, 1, options)
     }
 
-    fn boot(mib: u64, nr_nodes: u64, nr_cpus: u32, options: DebugOptions) -> Self {
+    pub(crate) fn boot(mib: u64, nr_nodes: u64, nr_cpus: u32, options: DebugOptions) -> Self {
         let start = |node: u64| (mib << 20) / PAGE_SIZE as u64 * node / nr_nodes * PAGE_SIZE as u64;
         let spec = (0..nr_nodes).fold(Spec::new().reserved(0..PAGE_SIZE as u64), |spec, node| {
             spec.ram(node as u16, start(node)..start(node + 1))
@@ -96,6 +96,7 @@ impl Drop for TestMachine {
         self.pages.validate();
         self.drain_all();
         self.pages.validate();
-        assert_eq!(self.pages.free_pages_total(), self.all_pages, "free pages at the end and at the start");
+        let free = self.pages.free_pages_total() + self.pages.nr_debug_pages();
+        assert_eq!(free, self.all_pages, "free pages at the end and at the start");
     }
 }

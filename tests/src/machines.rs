@@ -10,16 +10,16 @@ pub const DEFAULT: &str = "bios-512m-1cpu";
 /// The machine of the planted tests, which only the harness's own tests run.
 pub const PLANTED: &str = "planted";
 
-/// The machine of planted tests whose pages are poisoned when they are freed.
-pub const PLANTED_POISON: &str = "planted-poison";
+/// The machine of planted tests whose pages are poisoned when they are freed, and whose owners are recorded.
+pub const PLANTED_DEBUG: &str = "planted-debug";
 
 /// With debugging options of the page allocator: what `machines=debug` means, with the default machine.
-const DEBUG: [&str; 1] = ["bios-128m-poison"];
+const DEBUG: [&str; 1] = ["bios-128m-debug"];
 
 /// The machines of planted tests. Some of the first fail on a second CPU.
 const PLANTED_ON: [Row; 2] = [
     Row(PLANTED, Firmware::Bios, 512, 2, None, ""),
-    Row(PLANTED_POISON, Firmware::Bios, 128, 1, None, "page_poison=on"),
+    Row(PLANTED_DEBUG, Firmware::Bios, 128, 1, None, "page_owner=on page_poison=on"),
 ];
 
 /// A machine's name, firmware, MiB, CPUs, NUMA shorthand and kernel command line.
@@ -34,7 +34,7 @@ const TABLE: [Row; 9] = [
     Row("uefi-512m-4cpu", Firmware::Uefi, 512, 4, None, ""),
     Row("uefi-2g-1cpu", Firmware::Uefi, 2048, 1, None, ""),
     Row("bios-512m-cma", Firmware::Bios, 512, 1, None, "cma=128M"),
-    Row("bios-128m-poison", Firmware::Bios, 128, 1, None, "page_poison=on"),
+    Row("bios-128m-debug", Firmware::Bios, 128, 1, None, "page_owner=on page_poison=on"),
 ];
 
 /// Machines with something about them that most tests do not expect: only tests that name one run on it.

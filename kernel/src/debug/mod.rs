@@ -4,3 +4,4 @@ pub mod backtrace;
 pub mod panic;
 pub mod stacks;
 pub mod symbols;
+pub mod tracer;

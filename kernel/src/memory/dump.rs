@@ -35,6 +35,9 @@ pub fn dump(memory: &'static Memory, names: &str) {
     let states = memory.states();
     for file in File::list(names, states.get(NodeState::Online)) {
         match file {
+            Ok(File::PageOwner) if !memory.pages.has_page_owner() => {
+                log::warn!("dump: there is no page_owner without page_owner=on");
+            }
             Ok(file) => print(memory, &states, file),
             Err(error) => log::warn!("dump: {error}"),
         }

@@ -69,7 +69,7 @@ use mm::cmdline::Cmdline;
 use mm::memblock::{self, Direction, Memblock, OnNode, Request};
 use mm::node::{Cpus, HugePages, KernelSizes, NodeStates};
 use mm::numa::Numa;
-use mm::page_alloc::{AllocError, PageAllocator};
+use mm::page_alloc::{AllocError, DebugOptions, PageAllocator, PageOwner};
 use mm::pgtable::{MapError, OutOfMemory, PageCounts, PageSize, PageTable, StrayMapping, WxViolation};
 use mm::slub::{CacheHandle, Slub};
 use mm::sync::{Level, SpinLock};
@@ -78,7 +78,7 @@ use mm::{NodeId, PAGE_SIZE, PhysAddr};
 use spin::Once;
 
 use crate::cpu::{features::Features, online, paging};
-use crate::debug::symbols;
+use crate::debug::{symbols, tracer};
 use crate::firmware::{acpi, boot::Boot};
 use crate::image;
 use crate::thread::sync::Mutex;
@@ -349,7 +349,13 @@ fn page_allocator(
     let at = NonNull::new(Machine.phys_to_virt(PhysAddr::new(range.start()))).ok_or(Error::Layout)?;
     // SAFETY: just allocated with that layout, for good; the only allocator; the lists have as many CPUs.
     let mut pages = unsafe { PageAllocator::new(nodes, at, nr_cpus, |cpu| numa.node_of_cpu(cpu)) };
-    pages.set_debugging(options.debugging.settle());
+    mm::stackdepot::set_tracer(&tracer::ThisCpu);
+    let debugging = options.debugging.settle();
+    // SAFETY: the nodes were built from this memblock, of which nothing was handed over yet.
+    let owner = debugging
+        .contains(DebugOptions::OWNER)
+        .then(|| unsafe { PageOwner::allocate(&mut memblock, &nodes) });
+    pages.set_debugging(debugging, owner.flatten());
     if let Some(faults) = options.fail_page_alloc {
         pages.inject_faults(faults, crate::console::clock::tsc_khz());
     }

@@ -46,7 +46,7 @@ pub fn free_frames(memory: &'static Memory) -> u64 {
     call::on_all(&|| memory.slub.drain_this_cpu());
     memory.slub.shrink_all();
     memory.pages.drain_all();
-    memory.pages.free_pages_total()
+    memory.pages.free_pages_total() + memory.pages.nr_debug_pages()
 }
 
 fn body(memory: &'static Memory) {

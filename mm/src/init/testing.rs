@@ -17,7 +17,7 @@ use crate::id::{CpuId, NodeId};
 use crate::init;
 use crate::memblock::{Flags, Memblock, Region, Request};
 use crate::node::{Cpus, HugePages, NodeMap, Nodes};
-use crate::page_alloc::{DebugOptions, PageAllocator};
+use crate::page_alloc::{DebugOptions, PageAllocator, PageOwner};
 use crate::sparse::AlreadyPopulated;
 use crate::zone::{MovableRequest, Sysctl};
 
@@ -146,7 +146,11 @@ impl Spec {
             unsafe { init::build(&mut memblock, sim.machine(), &self, nr_cpus, self.movable, vmemmap) }
                 .expect("memory");
         let mut allocator = allocator(&mut memblock, sim.machine(), nodes, &self.cpu_nodes);
-        allocator.set_debugging(self.debugging);
+        let owner = self.debugging.contains(DebugOptions::OWNER).then(|| {
+            // SAFETY: these nodes were built from this memblock, of which nothing was handed over yet.
+            unsafe { PageOwner::allocate(&mut memblock, &nodes) }
+        });
+        allocator.set_debugging(self.debugging, owner.flatten());
         // SAFETY: these nodes were built from this memblock, and its free memory is nobody's.
         let mut given = unsafe { init::hand_over(memblock, &allocator) };
         // SAFETY: that memblock was just handed over; the fixture keeps the memory as long as the area.

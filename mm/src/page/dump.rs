@@ -33,7 +33,7 @@ const NAMES: [(PageFlags, &str); 23] = [
 ];
 
 /// Flags, node and zone as Linux's `%pGp`: `0x0000000000001000(reserved|node=0|zone=1)`.
-struct FlagNames<'a>(&'a Page);
+pub(crate) struct FlagNames<'a>(pub(crate) &'a Page);
 
 impl fmt::Display for FlagNames<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

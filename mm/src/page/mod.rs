@@ -42,6 +42,7 @@ mod refs;
 
 pub(crate) use compound::{CompoundFault, head_if_tail, make_compound, unmake_compound};
 pub use compound::{Destructor, Folio, compound_head};
+pub(crate) use dump::FlagNames;
 pub use dump::PageDump;
 pub use flags::{OwnerFlags, PageFlags, PageType};
 pub use list::{PageList, PageListIter};
@@ -68,7 +69,7 @@ pub struct Page {
     type_or_mapcount: MapCount,
     /// 0: free, frozen or a tail page. n: that many users. Reserved pages have 1. All values: see `refs`.
     refcount: RefCount,
-    /// For debugging: who allocated it. 0: not recorded.
+    /// Where it is recorded who allocated it (O1 of `page_alloc`'s `owner`); 0: nowhere.
     owner: AtomicU64,
 }
 
@@ -150,6 +151,17 @@ impl Page {
     #[inline]
     pub(crate) fn clear_flags_owned(&self, flags: PageFlags) {
         self.flags.store(self.flags.load(Ordering::Relaxed) & !flags.bits(), Ordering::Relaxed);
+    }
+
+    /// The address of the record of its owner; 0: there is none.
+    #[inline(always)]
+    pub(crate) fn owner(&self) -> u64 {
+        self.owner.load(Ordering::Relaxed)
+    }
+
+    /// Says where its owner is recorded.
+    pub(crate) fn set_owner(&self, record: u64) {
+        self.owner.store(record, Ordering::Relaxed);
     }
 
     /// The page's node (Linux: `page_to_nid`).

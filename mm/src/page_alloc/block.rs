@@ -17,6 +17,8 @@ use crate::order::Order;
 use crate::page::{Folio, Page, PagePtr, PageRef};
 use crate::pfn::Pfn;
 
+use super::debug::note_part;
+
 /// A block of pages that was allocated: one reference to it.
 #[must_use = "the pages are lost when this is dropped: give them to `free_pages`"]
 #[derive(Debug)]
@@ -152,9 +154,12 @@ impl PageBlock {
             return Err(self);
         }
         let (first, order) = self.into_raw();
+        note_part(&first, Order::ZERO);
         for nr in 1..order.nr_pages() {
             // SAFETY: within our block, whose later pages nobody else uses or can find.
-            unsafe { later(first, nr) }.set_refcount(1);
+            let page = unsafe { later(first, nr) };
+            page.set_refcount(1);
+            note_part(&page, Order::ZERO);
         }
         Ok(SplitPages { next: first, left: order.nr_pages() })
     }
@@ -177,12 +182,17 @@ impl PageBlock {
                 self.page = upper;
             } else {
                 upper.set_refcount(1);
-                rest(Self { page: upper, order: half });
+                let part = Self { page: upper, order: half };
+                part.pages().iter().for_each(|page| note_part(page, half));
+                rest(part);
             }
         }
+        note_part(&first, Order::ZERO);
         for nr in 1..nr_pages {
             // SAFETY: within our block, whose later pages nobody else uses or can find.
-            unsafe { later(first, nr) }.set_refcount(1);
+            let page = unsafe { later(first, nr) };
+            page.set_refcount(1);
+            note_part(&page, Order::ZERO);
         }
         SplitPages { next: first, left: nr_pages }
     }

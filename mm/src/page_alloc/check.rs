@@ -10,6 +10,7 @@ use crate::page::{CompoundFault, Folio, Page, PageFlags, PagePtr};
 use crate::page::{head_if_tail, make_compound, unmake_compound};
 
 use super::block::PageBlock;
+use super::debug::note_part;
 use super::{PageAllocator, bug};
 
 /// Whether no page of a block has any of `flags`, a type, or a user.
@@ -154,6 +155,7 @@ impl PageAllocator {
             self.make_clean(&half);
             self.free_clean(half);
         }
+        note_part(&block.page(), block.order());
     }
 
     /// Checks a block to be freed and clears the flags that may be left (Linux: `free_pages_prepare`).

@@ -69,7 +69,7 @@ mod tests;
 
 pub use block::{PageBlock, SplitPages};
 pub use contig::{ContigError, ContigPages, ContigType};
-pub use debug::DebugOptions;
+pub use debug::{DebugOptions, PageOwner};
 pub use destructor::Retire;
 pub use exact::ExactPages;
 pub use fault_inject::{FailSpec, Malformed};

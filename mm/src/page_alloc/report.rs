@@ -29,6 +29,7 @@ pub fn bug(bad: BadPage) -> ! {
     log::error!("BUG: Bad page state in process {}  pfn:{:05x}", arch::process_name(), bad.pfn);
     PageDump::new(bad.page, bad.pfn).each_line(|line| log::error!("{line}"));
     log::error!("page dumped because: {}", bad.reason.as_str());
+    super::debug::report(bad.page);
     panic!("BUG: Bad page state  pfn:{:05x} ({})", bad.pfn, bad.reason.as_str());
 }
 

@@ -72,6 +72,8 @@ pub enum File {
     VmStat,
     /// Physical addresses and what is there.
     Iomem,
+    /// Who has which pages; empty when that is not recorded. Too long for `dump=all`.
+    PageOwner,
     /// A setting of zones.
     Setting(Setting),
     /// The nodes in a state.
@@ -177,6 +179,7 @@ impl File {
             Self::MemInfo => proc("meminfo"),
             Self::VmStat => proc("vmstat"),
             Self::Iomem => proc("iomem"),
+            Self::PageOwner => Path { directory: Directory::Debug, name: "page_owner" },
             Self::Setting(setting) => Path { directory: Directory::SysVm, name: setting.name() },
             Self::Nodes(state) => Path { directory: Directory::Nodes, name: state.name() },
             Self::OfNode(node, file) => Path { directory: Directory::Node(node), name: file.name() },
@@ -192,7 +195,8 @@ impl File {
                 Some(proc) => *file == proc,
                 None => name == "all" || file.path().is_meant_by(name),
             };
-            let mut files = Self::all(online).filter(meant).peekable();
+            let by_name = [Self::PageOwner].into_iter().filter(move |file| name != "all" && meant(file));
+            let mut files = Self::all(online).filter(meant).chain(by_name).peekable();
             let none = files.peek().is_none().then_some(Err(Error::Unknown(name)));
             files.map(Ok).chain(none)
         })
@@ -217,6 +221,7 @@ impl File {
             Self::MemInfo => write_meminfo(out, &collect::mem_info(system.pages.nodes(), system.others)),
             Self::VmStat => write_vmstat(out, &collect::vm_stat(system.pages)),
             Self::Iomem => write!(out, "{}", system.iomem),
+            Self::PageOwner => system.pages.write_page_owner(out),
             Self::Setting(setting) => setting.show(system.sysctl, out),
             Self::Nodes(state) => {
                 node::write_list(out, system.topology.states.get(state).iter().map(|n| u32::from(n.0)))

@@ -18,6 +18,8 @@ pub(super) enum Directory {
     Proc,
     /// `/proc/sys/vm`.
     SysVm,
+    /// `/sys/kernel/debug`.
+    Debug,
     /// `/sys/devices/system/node`.
     Nodes,
     /// The directory of one node in there.
@@ -29,6 +31,7 @@ impl Directory {
         match self {
             Self::Proc => &["proc"],
             Self::SysVm => &["proc", "sys", "vm"],
+            Self::Debug => &["sys", "kernel", "debug"],
             Self::Nodes | Self::Node(_) => &["sys", "devices", "system", "node"],
         }
     }
@@ -36,7 +39,7 @@ impl Directory {
     fn numbered(self) -> Option<Part> {
         match self {
             Self::Node(node) => Some(Part::Node(node)),
-            Self::Proc | Self::SysVm | Self::Nodes => None,
+            Self::Proc | Self::SysVm | Self::Debug | Self::Nodes => None,
         }
     }
 }

@@ -1,10 +1,10 @@
 //! Debugging: what is done with each block on its way from the free lists to its user and back, when an option asks for it.
 //!
 //! ```text
-//!              hand_out_slow: poison checked, zeroed
+//!              hand_out_slow: poison checked, zeroed, owner recorded
 //! free lists ----------------------------------------> user
 //!            <----------------------------------------
-//!              take_back: poisoned or zeroed
+//!              take_back: owner recorded, poisoned or zeroed
 //! ```
 //!
 //! # Invariants
@@ -17,6 +17,8 @@
 //! None: both are called without a lock, by the block's owner.
 
 mod options;
+#[allow(unsafe_code, reason = "follows addresses to records")]
+mod owner;
 #[allow(unsafe_code, reason = "writes to free memory that it owns")]
 mod poison;
 #[cfg(test)]
@@ -24,6 +26,8 @@ mod poison;
 mod tests;
 
 pub use options::DebugOptions;
+pub use owner::PageOwner;
+pub(super) use owner::{note_part, report};
 
 use crate::buddy::FreeBlock;
 use crate::gfp::Gfp;
@@ -34,11 +38,12 @@ use super::{PageAllocator, PageBlock};
 #[derive(Debug)]
 pub(super) struct Debugging {
     options: DebugOptions,
+    owner: Option<PageOwner>,
 }
 
 impl Debugging {
     pub(super) const fn new() -> Self {
-        Self { options: DebugOptions::empty() }
+        Self { options: DebugOptions::empty(), owner: None }
     }
 
     #[inline(always)]
@@ -48,10 +53,11 @@ impl Debugging {
 }
 
 impl PageAllocator {
-    /// Says which options are on, before the first page is handed over (D2). Allocations and frees take a multiple of
-    /// their time from then on.
-    pub fn set_debugging(&mut self, options: DebugOptions) {
-        self.debugging.options = options;
+    /// Says which options are on, before the first page is handed over (D2); [`DebugOptions::OWNER`] is when `owner` is there.
+    /// Allocations and frees take a multiple of their time from then on.
+    pub fn set_debugging(&mut self, mut options: DebugOptions, owner: Option<PageOwner>) {
+        options.set(DebugOptions::OWNER, owner.is_some());
+        self.debugging = Debugging { options, owner };
         if !options.is_empty() {
             self.forget_lists();
         }
@@ -64,8 +70,14 @@ impl PageAllocator {
     }
 
     #[cold]
-    #[allow(unsafe_code, reason = "looks at the block's memory")]
     fn hand_out_debugged(&self, block: FreeBlock, gfp: Gfp) -> PageBlock {
+        let block = self.hand_out_unrecorded(block, gfp);
+        self.record_allocation(&block, gfp);
+        block
+    }
+
+    #[allow(unsafe_code, reason = "looks at the block's memory")]
+    fn hand_out_unrecorded(&self, block: FreeBlock, gfp: Gfp) -> PageBlock {
         let options = self.debugging.options;
         if options.contains(DebugOptions::POISON) {
             // SAFETY: the direct map has all free memory.
@@ -94,6 +106,7 @@ impl PageAllocator {
     #[allow(unsafe_code, reason = "writes to the block's memory")]
     fn take_back_debugged(&self, block: &FreeBlock) {
         let options = self.debugging.options;
+        self.record_free(block);
         if options.contains(DebugOptions::POISON) {
             // SAFETY: the direct map has all memory.
             unsafe { self.poison(block) };

@@ -12,14 +12,17 @@ bitflags::bitflags! {
         const INIT_ON_FREE = 1 << 1;
         /// `page_poison=`: free pages have a pattern in them, which is checked when they are allocated.
         const POISON = 1 << 2;
+        /// `page_owner=`: who allocates and frees each page is recorded.
+        const OWNER = 1 << 3;
     }
 }
 
 /// The options and their names.
-const NAMES: [(DebugOptions, &str); 3] = [
+const NAMES: [(DebugOptions, &str); 4] = [
     (DebugOptions::INIT_ON_ALLOC, "init_on_alloc"),
     (DebugOptions::INIT_ON_FREE, "init_on_free"),
     (DebugOptions::POISON, "page_poison"),
+    (DebugOptions::OWNER, "page_owner"),
 ];
 
 impl DebugOptions {
@@ -112,7 +115,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_command_line_is_taken(text in "(init_on_alloc|page_poison|init-on-free|=|on|off| |1|x){0,12}") {
+        fn any_command_line_is_taken(text in "(init_on_alloc|page_poison|page_owner|init-on-free|=|on|off| |1|x){0,12}") {
             let (options, malformed) = parse(&text);
             prop_assert!(malformed.len() <= NAMES.len());
             for name in malformed {
