@@ -8,6 +8,11 @@
 //! ```
 //! Dropping it checks the whole allocator and that every page has come back.
 
+pub(crate) mod mailboxes;
+pub(crate) mod page_map;
+#[cfg(debug_assertions)]
+pub(crate) mod schedule;
+
 use crate::PAGE_SIZE;
 use crate::arch::{Machine, SimMachine, run_as_cpu};
 use crate::id::CpuId;

@@ -143,6 +143,10 @@ impl IrqGuard {
     /// Turns interrupts off, and back to what they were when dropped.
     pub fn new() -> Self {
         let depth = IRQS_OFF.get();
+        #[cfg(test)]
+        if depth == 0 {
+            super::steps::tell(|scheduler| scheduler.interrupts_go_off());
+        }
         IRQS_OFF.set(depth + 1);
         Self { depth, _not_send: PhantomData }
     }
@@ -162,6 +166,10 @@ impl Drop for IrqGuard {
             depth == self.depth || std::thread::panicking(),
             "interrupt guards dropped out of order"
         );
+        #[cfg(test)]
+        if depth == 0 {
+            super::steps::tell(|scheduler| scheduler.interrupts_are_on());
+        }
     }
 }
 

@@ -25,6 +25,10 @@ mod imp;
 #[path = "host.rs"]
 mod imp;
 
+#[cfg(test)]
+#[cfg_attr(not(debug_assertions), allow(dead_code))]
+pub(crate) mod steps;
+
 pub use imp::{
     IrqGuard, Machine, clear_page, copy_page, cpu_id, flush_tlb_all, flush_tlb_global, flush_tlb_page,
     irqs_enabled, may_sleep, process_name, ticks, unwinding, with_held_locks,

@@ -57,6 +57,11 @@ mod validate;
 mod walk;
 mod watermark;
 
+#[cfg(all(test, debug_assertions))]
+mod interleave;
+#[cfg(test)]
+#[allow(unsafe_code, reason = "looks at pages by their numbers, and at their memory")]
+mod model;
 #[cfg(test)]
 #[allow(unsafe_code, reason = "takes references apart")]
 mod ownership;

@@ -63,6 +63,8 @@ impl Taken {
         if let Err((violation, against)) = checked {
             stop(violation, subject, Some(against));
         }
+        #[cfg(test)]
+        arch::steps::tell(|scheduler| scheduler.wants_lock(lock.addr()));
         Self::note(wanted)
     }
 
@@ -86,6 +88,8 @@ impl Drop for Taken {
         if arch::with_held_locks(|held| held.remove(self.held.lock)).is_none() {
             stop(Violation::NotHeld, Subject::Lock(self.held), None);
         }
+        #[cfg(test)]
+        arch::steps::tell(|scheduler| scheduler.gave_lock_back(self.held.lock));
     }
 }
 
