@@ -23,7 +23,8 @@ fn order(n: u8) -> Order {
 }
 
 /// The memory of a block that is ours, or was.
-fn bytes<'m>(m: &'m TestMachine, at: Pfn, order: Order) -> &'m mut [u8] {
+#[expect(clippy::mut_from_ref, reason = "the memory is the simulated machine's, not the fixture's")]
+fn bytes(m: &TestMachine, at: Pfn, order: Order) -> &mut [u8] {
     let start = m.machine().phys_to_virt(at.phys());
     // SAFETY: simulated RAM, which only this test's thread uses.
     unsafe { core::slice::from_raw_parts_mut(start, order.size_bytes()) }
@@ -45,7 +46,7 @@ fn used_after_free(order: Order, change: impl FnOnce(&mut [u8])) -> (Vec<String>
     let memory = bytes(&m, pfn, order);
     let at = memory.as_ptr() as u64;
     change(memory);
-    let again = AssertUnwindSafe(|| core::mem::forget(m.pages.alloc_pages(Gfp::KERNEL, order)));
+    let again = AssertUnwindSafe(|| _ = m.pages.alloc_pages(Gfp::KERNEL, order));
     let (result, lines) = capture(|| catch_unwind(again));
     (lines, at, result.err().map(|panic| panic.downcast_ref::<String>().unwrap().clone()))
 }
