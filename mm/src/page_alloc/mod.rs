@@ -57,6 +57,8 @@ mod validate;
 mod walk;
 mod watermark;
 
+#[cfg(test)]
+mod fragmentation;
 #[cfg(all(test, debug_assertions))]
 mod interleave;
 #[cfg(test)]
