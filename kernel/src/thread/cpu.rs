@@ -189,7 +189,7 @@ pub fn idle_thread(id: CpuId, stack: Range<u64>) -> Result<IdleThread, Error> {
 }
 
 /// Makes what runs now, on that thread's stack, the idle thread of its CPU, which takes threads from then on. With interrupts
-/// off, on the CPU that it was made for, once; [`idle`](super::idle) follows.
+/// off, on the CPU that it was made for, once; [`idle`](super::idle()) follows.
 pub fn init_this_cpu(IdleThread { thread, cpu }: IdleThread) {
     debug_assert!(!mm::arch::irqs_enabled() && cpu.id == mm::arch::cpu_id());
     let thread = ptr::from_ref(thread).cast_mut();

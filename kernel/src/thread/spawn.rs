@@ -360,7 +360,7 @@ pub(super) fn start_reaper() -> Result<(), Error> {
     spawn("kreaper", || -> () {
         loop {
             REAPER.wait_until(|| !GRAVES.lock().first.is_null());
-            let mut next = core::mem::replace(&mut GRAVES.lock().first, ptr::null_mut());
+            let mut next = core::mem::take(&mut GRAVES.lock().first);
             while let Some(thread) = NonNull::new(next) {
                 // SAFETY: I2: ours alone since it is out of the list.
                 unsafe {

@@ -273,8 +273,11 @@ impl<'a> Folio<'a> {
     /// Order and destructor, 0 for a single page.
     #[inline]
     fn state(self) -> u64 {
+        if !self.is_compound() {
+            return 0;
+        }
         // SAFETY: a compound page has a first tail, whose words stay (C1).
-        if self.is_compound() { unsafe { nth(self.head, 1).word(TAIL_STATE) } } else { 0 }
+        unsafe { nth(self.head, 1).word(TAIL_STATE) }
     }
 
     /// Whether it has tails.

@@ -23,6 +23,9 @@ fn order(n: u8) -> Order {
     Order::new(n).unwrap()
 }
 
+/// What runs at a step.
+type AtStep = Box<dyn FnMut(&str) + Send>;
+
 /// What happens when it is asked, and what it was asked.
 struct Fake {
     steps: Mutex<Vec<String>>,
@@ -33,7 +36,7 @@ struct Fake {
     reserves: Mutex<Reserves>,
     nodes: Mutex<Option<&'static NodeMask>>,
     /// Runs at each step whose name it is given.
-    at: Mutex<Box<dyn FnMut(&str) + Send>>,
+    at: Mutex<AtStep>,
 }
 
 impl Fake {
@@ -148,13 +151,13 @@ impl Tired {
         let pages: *const PageAllocator = &self.m.pages;
         let pages = pages as usize;
         *self.fake.at.lock().unwrap() = Box::new(move |now| {
-            if now == step {
-                if let Some(blocks) = blocks.take() {
-                    // SAFETY: the machine outlives its use: `Tired` drops it last.
-                    let pages = unsafe { &*(pages as *const PageAllocator) };
-                    blocks.into_iter().for_each(|block| pages.free_pages(block));
-                    pages.drain_local();
-                }
+            if now == step
+                && let Some(blocks) = blocks.take()
+            {
+                // SAFETY: the machine outlives its use: `Tired` drops it last.
+                let pages = unsafe { &*(pages as *const PageAllocator) };
+                blocks.into_iter().for_each(|block| pages.free_pages(block));
+                pages.drain_local();
             }
         });
     }

@@ -54,10 +54,8 @@ fn compound_pages_know_their_head() {
         assert_eq!(block.folio().order(), order(n));
         for page in block.pages() {
             // SAFETY: the block is ours.
-            assert_eq!(
-                unsafe { crate::page::compound_head(PagePtr::from_raw(NonNull::from_ref(page))) },
-                block.page()
-            );
+            let head = unsafe { crate::page::compound_head(PagePtr::from_raw(NonNull::from_ref(page))) };
+            assert_eq!(head, block.page());
         }
         m.pages.free_pages(block);
     }

@@ -19,7 +19,7 @@
 //!   which the buddy gets them back.
 //!
 //! # Locking
-//! None: a `Pcp` is one slot of a [`PerCpu`](crate::percpu::PerCpu), touched by its CPU with interrupts off.
+//! None: a `Pcp` is one slot of a [`PerCpu`], touched by its CPU with interrupts off.
 //!
 //! # Not here
 //! When to refill and what the buddy does (`page_alloc`, `buddy`); how `batch` and `high` follow from a zone's size

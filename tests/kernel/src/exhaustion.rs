@@ -49,10 +49,12 @@ fn each_node_runs_out_with_errors() {
         for node in memory.pages.nodes().iter().filter(|node| node.has_memory()) {
             let gfp = Gfp::KERNEL | Gfp::THISNODE | Gfp::MEMALLOC;
             let mut hoard = Hoard::new();
-            for order in Order::all().rev() {
-                hoard.take_all(gfp, order, Some(node.id()));
+            for gfp in [gfp, gfp | Gfp::MOVABLE] {
+                for order in Order::all().rev() {
+                    hoard.take_all(gfp, order, Some(node.id()));
+                }
+                fails(memory, gfp, Some(node.id()));
             }
-            fails(memory, gfp, Some(node.id()));
             assert_eq!(node.populated_zones().map(Zone::nr_free).sum::<u64>(), 0, "node {}", node.id());
             hoard.free();
         }

@@ -209,15 +209,17 @@ fn a_completion_may_be_freed_by_who_has_waited() {
     // SAFETY: the completion is alive until it was waited for.
     unsafe impl Send for Shared {}
     for _ in 0..200 {
-        let completion = Completion::new();
-        let shared = Shared(&raw const completion);
-        let thread = thread::spawn("ktest", move || {
-            let shared = shared;
-            // SAFETY: as above.
-            unsafe { (*shared.0).complete() }
-        });
-        completion.wait();
-        drop(completion);
+        let thread = {
+            let completion = Completion::new();
+            let shared = Shared(&raw const completion);
+            let thread = thread::spawn("ktest", move || {
+                let shared = shared;
+                // SAFETY: as above.
+                unsafe { (*shared.0).complete() }
+            });
+            completion.wait();
+            thread
+        };
         drop(thread.expect("memory for a thread"));
     }
     eventually(|| !thread::reaper_is_busy());
