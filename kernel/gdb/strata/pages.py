@@ -11,8 +11,9 @@ FLAGS = (
     "LOCKED REFERENCED UPTODATE DIRTY LRU ACTIVE WORKINGSET WAITERS ERROR SLAB OWNER_PRIV_1 ARCH_1 RESERVED PRIVATE "
     "PRIVATE_2 WRITEBACK HEAD MAPPEDTODISK RECLAIM SWAPBACKED UNEVICTABLE MLOCKED HWPOISON"
 ).split()
-# What mm::pcp says: a row of lists for each order up to a pageblock's; in it one for each of so many types.
-PCP_TYPES = 3
+# What mm::pcp says: a row of lists for each order up to this one, and for a pageblock's; in it one for each of so many
+# types.
+COSTLY_ORDER, PCP_TYPES = 3, 3
 ZONE_NAMES = {"Dma": "DMA", "Dma32": "DMA32"}
 TYPE_NAMES = {"Cma": "CMA"}
 
@@ -84,8 +85,9 @@ def pcp_blocks(zone, memory):
         # A stop may be inside of a list operation: the count bounds what is followed.
         pages = values.number(pcp["count"])
         # There is one more in the array than there are lists.
-        for index in range((machine.PAGEBLOCK_SHIFT + 1) * PCP_TYPES):
-            order, type_number = divmod(index, PCP_TYPES)
+        for index in range(pcp["lists"].type.range()[1]):
+            row, type_number = divmod(index, PCP_TYPES)
+            order = row if row <= COSTLY_ORDER else machine.PAGEBLOCK_SHIFT
             address = values.pointer(values.item(pcp["lists"], index)["head"])
             while address and pages > 0:
                 yield cpu, type_number, order, memory.pfn_of(address)

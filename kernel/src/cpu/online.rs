@@ -131,9 +131,10 @@ pub(super) fn expect(cpu: CpuId, area: &'static PerCpuArea) {
 /// The CPU that runs this is set up: it is online from now on. False when nobody expects it any more.
 #[must_use]
 pub(super) fn arrive() -> bool {
-    // Release pairs with the acquire in `is_online`.
+    // Counted first: who sees it online sees it counted. Release pairs with the acquire in `is_online`.
+    NR_ONLINE.fetch_add(1, Ordering::Relaxed);
     let arrived = slot(mm::arch::cpu_id()).is_some_and(|slot| leave_starting(slot, State::Online));
-    NR_ONLINE.fetch_add(u32::from(arrived), Ordering::Relaxed);
+    NR_ONLINE.fetch_sub(u32::from(!arrived), Ordering::Relaxed);
     arrived
 }
 

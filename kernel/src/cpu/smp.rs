@@ -140,6 +140,8 @@ fn start(
     }
     let sent = send_start(cpu, trampoline.page());
     if sent.is_ok() && wait_us(TIMEOUT_US, || online::is_online(cpu)) || !online::give_up(cpu) {
+        // A moment later it takes threads, too.
+        wait_us(TIMEOUT_US, || thread::is_online(cpu));
         return Ok(());
     }
     // Back to where it waits to be started: it must not come late.

@@ -258,7 +258,16 @@ impl WaitQueue {
             }
         }
         sched::cancel();
-        self.list.lock().remove(&waiter);
+        let was_woken = {
+            let mut list = self.list.lock();
+            let was_woken = !waiter.is_queued();
+            list.remove(&waiter);
+            was_woken
+        };
+        if done && was_woken && kind == Kind::Exclusive {
+            // What it was woken for came after what it found: for whoever waits behind it.
+            self.wake_one();
+        }
         // Time is up: a wake-up that came before the removal was for this one, so it has to look once more.
         done || condition()
     }

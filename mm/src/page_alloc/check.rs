@@ -125,10 +125,13 @@ impl PageAllocator {
     #[inline(never)]
     fn free_unclean(&self, mut block: PageBlock) {
         let page = block.page();
+        // Asked as long as the reference is ours: without it the page can be anything a moment later.
+        let is_compound = page.flags().contains(PageFlags::HEAD);
         match page.refcount() {
             0 => self.not_in_use(page),
             1 => {}
             _ if page.put() => {}
+            _ if is_compound => return,
             _ => return self.free_rest(&mut block),
         }
         self.free_unused(block.into_free());
@@ -146,11 +149,8 @@ impl PageAllocator {
         bug(BadPage::new(self.machine, page, reason))
     }
 
-    /// Somebody still uses the first page: of a compound block that keeps all of it, else only that page.
+    /// Somebody still uses the first page of a block that is not compound, and only that page.
     fn free_rest(&self, block: &mut PageBlock) {
-        if block.page().flags().contains(PageFlags::HEAD) {
-            return;
-        }
         while let Some(half) = block.upper_half() {
             self.make_clean(&half);
             self.free_clean(half);

@@ -74,8 +74,8 @@ impl PageAllocator {
         release: Release,
     ) -> Progress {
         for zone in what.zones() {
-            let kept = if release == Release::Any { 0 } else { PAGEBLOCK_NR_PAGES };
-            if zone.nr_reserved_highatomic() <= kept {
+            // When any will do, also pages that came back after their pageblock was given away.
+            if release != Release::Any && zone.nr_reserved_highatomic() <= PAGEBLOCK_NR_PAGES {
                 continue;
             }
             let irq = IrqGuard::new();

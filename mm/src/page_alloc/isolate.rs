@@ -86,11 +86,16 @@ impl PageAllocator {
         let block = PfnRange::new(pfn, (pfn + 1).align_up(PAGEBLOCK_NR_PAGES)).intersect(range);
         let irq = IrqGuard::new();
         with_free(zone, &irq, |free| {
-            if zone.sparse().migrate_type(pfn) == MigrateType::Isolate {
+            let was = zone.sparse().migrate_type(pfn);
+            if was == MigrateType::Isolate {
                 return Err(ContigError::Contended);
             }
             if let Some(stays) = self.first_unmovable(block) {
                 return Err(ContigError::InUse(stays));
+            }
+            if was == MigrateType::HighAtomic {
+                // It will be of another type when it comes back.
+                zone.add_reserved_highatomic(free, -(PAGEBLOCK_NR_PAGES as i64));
             }
             sound(free.retype_pageblock(page, MigrateType::Isolate, zone.sparse()));
             Ok(())

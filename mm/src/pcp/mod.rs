@@ -3,13 +3,9 @@
 //! ```text
 //!                 Unmovable  Movable  Reclaimable
 //! order 0             o-o-o     o          .         count = pages on all lists
-//! orders 1 to 9       ...                            list empty: refill `batch` pages from the buddy, one lock
+//! orders 1-3, 9       ...                            list empty: refill `batch` pages from the buddy, one lock
 //!                                                    count reaches high: give the oldest back, one lock
 //! ```
-//! Linux has no lists for orders 4 to 8, which are seldom used there. Here they have some as well, since a list saves the
-//! splitting and merging of every such block; `high` bounds them together with the others, and whoever needs larger
-//! blocks drains them like the others.
-//!
 //! `high` follows the zone's state: lower while the zone is being reclaimed, so that what comes free is there for all.
 //! Pages here are not in `NR_FREE_PAGES`; the zone's watermarks were checked when they were taken from the buddy.
 //!
@@ -47,10 +43,10 @@ use crate::id::CpuId;
 use crate::order::{Order, PAGEBLOCK_ORDER};
 use crate::percpu::PerCpu;
 
-/// Blocks of larger orders are not worth much effort (Linux: `PAGE_ALLOC_COSTLY_ORDER`).
+/// The largest of the small orders with lists (Linux: `PAGE_ALLOC_COSTLY_ORDER`).
 pub const COSTLY_ORDER: u8 = 3;
-/// Orders with lists: 0 to a pageblock's.
-const NR_ORDERS: usize = PAGEBLOCK_ORDER.index() + 1;
+/// Orders with lists: 0 to [`COSTLY_ORDER`], and a pageblock's.
+const NR_ORDERS: usize = COSTLY_ORDER as usize + 2;
 
 /// One of the lists: an order that has lists, and a type.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -61,10 +57,21 @@ const FIRST_LIST: [u8; 16] = {
     let mut first = [u8::MAX - MigrateType::COUNT as u8; 16];
     let mut row = 0;
     while row < NR_ORDERS {
-        first[row] = (row * MigrateType::PCP_COUNT) as u8;
+        first[ORDERS[row].index()] = (row * MigrateType::PCP_COUNT) as u8;
         row += 1;
     }
     first
+};
+
+/// The orders with lists.
+const ORDERS: [Order; NR_ORDERS] = {
+    let mut orders = [PAGEBLOCK_ORDER; NR_ORDERS];
+    let mut row = 0;
+    while row < NR_ORDERS - 1 {
+        orders[row] = Order::new(row as u8).unwrap();
+        row += 1;
+    }
+    orders
 };
 
 /// The order of each list.
@@ -72,7 +79,7 @@ const ORDER_OF: [Order; ListIdx::COUNT] = {
     let mut orders = [PAGEBLOCK_ORDER; ListIdx::COUNT];
     let mut list = 0;
     while list < orders.len() {
-        orders[list] = Order::new((list / MigrateType::PCP_COUNT) as u8).unwrap();
+        orders[list] = ORDERS[list / MigrateType::PCP_COUNT];
         list += 1;
     }
     orders
@@ -136,12 +143,10 @@ impl ListIdx {
 
     #[inline(always)]
     const fn index(self) -> usize {
-        self.0 as usize % LIST_SLOTS
+        const { assert!((Self::COUNT + 1).is_power_of_two()) };
+        self.0 as usize % (Self::COUNT + 1)
     }
 }
-
-/// Lists, and some more, so that an index is a mask away from being inside.
-const LIST_SLOTS: usize = ListIdx::COUNT.next_power_of_two();
 
 /// One CPU's lists of one zone (Linux: `struct per_cpu_pages`). The first cache line is all that an order-0 fast path
 /// touches of the lists.
@@ -154,7 +159,8 @@ pub struct Pcp {
     high: AtomicU32,
     /// Grows while pages are only freed, so that more go back at once (Linux: `free_factor`).
     free_factor: u32,
-    lists: [PcpList; LIST_SLOTS],
+    /// One more than there are, so that an index is a mask away from being inside.
+    lists: [PcpList; ListIdx::COUNT + 1],
     /// What this CPU did.
     pub events: Events,
 }
@@ -179,7 +185,7 @@ impl Pcp {
             count: AtomicU32::new(0),
             high: AtomicU32::new(0),
             free_factor: 0,
-            lists: [const { PcpList::new() }; LIST_SLOTS],
+            lists: [const { PcpList::new() }; ListIdx::COUNT + 1],
             events: Events::new(),
         }
     }

@@ -91,6 +91,23 @@ fn an_isolated_pageblock_keeps_what_comes_free_in_it() {
 }
 
 #[test]
+fn an_isolated_pageblock_is_not_set_apart_for_atomic_allocations_any_more() {
+    let m = TestMachine::new(64);
+    let (page, order) = m.pages.alloc_pages(Gfp::KERNEL, Order::new(4).unwrap()).unwrap().into_raw();
+    let start = page.pfn(m.machine()).align_down(PAGEBLOCK_NR_PAGES);
+    let zone = m.pages.nodes().zone_of(&page);
+    // SAFETY: the block is ours; only its place matters.
+    m.pages.reserve_highatomic(zone, &unsafe { FreeBlock::from_raw(page, order) });
+    assert_eq!(zone.nr_reserved_highatomic(), PAGEBLOCK_NR_PAGES);
+    // SAFETY: taken apart above.
+    m.pages.free_pages(unsafe { PageBlock::from_raw(page, order) });
+    m.drain_all();
+    let pages = take(&m, PfnRange::new(start, start + PAGEBLOCK_NR_PAGES)).unwrap();
+    assert_eq!(zone.nr_reserved_highatomic(), 0);
+    m.pages.free_contig_range(pages);
+}
+
+#[test]
 fn a_range_of_no_zone_or_of_two_is_refused() {
     let m = TestMachine::new(64);
     for wrong in [range(4000, 200), range(16384 - 10, 20), range(8192, 0), range(1 << 30, 1)] {
