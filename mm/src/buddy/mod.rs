@@ -146,6 +146,12 @@ impl FreeAreas {
         blocks.migrate_type(block.page().pfn(self.zone.machine))
     }
 
+    /// Whether pageblocks are isolated, so that types have to be asked again.
+    #[inline(always)]
+    pub(crate) fn has_isolated(&self) -> bool {
+        self.nr_isolated != 0
+    }
+
     /// Whether a block of at least `order` is listed as one of `types`.
     #[inline]
     pub fn has_block(&self, order: Order, types: &[MigrateType]) -> bool {

@@ -4,7 +4,7 @@ use crate::arch::IrqGuard;
 use crate::buddy::{BadPage, Fragment, FreeAreas, FreeBlock, Pageblocks, note_migrate_type, taken_from};
 use crate::gfp::{Gfp, MigrateType};
 use crate::id::CpuId;
-use crate::order::Order;
+use crate::order::{Order, PAGEBLOCK_ORDER};
 use crate::page::PagePtr;
 use crate::pcp::{Limits, ListIdx, Pcp};
 use crate::pfn::Pfn;
@@ -72,15 +72,29 @@ impl PageAllocator {
         self.take_back(&block);
         let zone = self.nodes().zone_of(&block.page());
         let (irq, order) = (IrqGuard::new(), block.order());
-        {
-            let mut free = zone.free().lock_irq(&irq);
+        let mut free = zone.free().lock_irq(&irq);
+        if free.has_isolated() {
+            drop(free);
+            self.free_among_isolated(zone, block, &irq);
+        } else {
             let migrate_type = self.type_of(&block);
             sound(free.free(block, migrate_type, None, zone.sparse()));
-            if migrate_type != MigrateType::Isolate {
-                zone.add_free(&mut free, order.nr_pages() as i64);
-            }
+            zone.add_free(&mut free, order.nr_pages() as i64);
+            drop(free);
         }
         self.with_pcp(zone, &irq, |pcp| pcp.events.freed(order));
+    }
+
+    /// The same while pageblocks of the zone are isolated: each pageblock of the block by itself, for only some may be.
+    #[cold]
+    fn free_among_isolated(&self, zone: &Zone, block: FreeBlock, irq: &IrqGuard) {
+        let order = block.order().min(PAGEBLOCK_ORDER);
+        with_free(zone, irq, |free| {
+            for part in block.shatter(order) {
+                let migrate_type = self.type_of(&part);
+                sound(free.free(part, migrate_type, None, zone.sparse()));
+            }
+        });
     }
 
     /// Gives all pages on this CPU's lists back to the buddy (Linux: `drain_local_pages`). Any context; takes each zone's

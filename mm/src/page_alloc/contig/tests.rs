@@ -108,6 +108,23 @@ fn an_isolated_pageblock_is_not_set_apart_for_atomic_allocations_any_more() {
 }
 
 #[test]
+fn a_block_that_comes_free_while_one_of_its_pageblocks_is_isolated_is_not_lost() {
+    let m = TestMachine::new(64);
+    let block = m.pages.alloc_pages(Gfp::KERNEL, Order::MAX).unwrap();
+    let start = block.pfn(m.machine());
+    let part = PfnRange::new(start + 100, start + 200);
+    let isolated = m.pages.isolate_range(part, MigrateType::Movable).unwrap();
+    m.pages.free_pages(block);
+    m.pages.take_isolated(part, &m).unwrap();
+    m.pages.restore_range(isolated, MigrateType::Movable);
+    m.pages.validate();
+    m.pages.pages_of(part).for_each(|page| page.set_refcount(1));
+    m.pages.free_contig_range(ContigPages { pages: part });
+    let zone = m.pages.zone_of_range(part).unwrap();
+    assert_eq!(zone.free().lock().pages_of(MigrateType::Isolate), 0);
+}
+
+#[test]
 fn a_range_of_no_zone_or_of_two_is_refused() {
     let m = TestMachine::new(64);
     for wrong in [range(4000, 200), range(16384 - 10, 20), range(8192, 0), range(1 << 30, 1)] {
