@@ -104,7 +104,7 @@ fn a_panic_is_that_tests_failure_with_its_log() {
 fn a_panic_of_another_cpu_ends_the_run_with_its_report() {
     let name = "planted::panics_on_another_cpu";
     fails(name, "a planted panic on CPU 1", "CPU: 1 PID: ");
-    fails_in_its_function(name, "Kernel panic - not syncing: a planted panic on CPU 1");
+    fails(name, "a planted panic on CPU 1", "Kernel panic - not syncing: a planted panic on CPU 1");
 }
 
 #[test]
