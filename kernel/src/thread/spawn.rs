@@ -174,7 +174,7 @@ where
     // of them.
     unsafe {
         packet.write(Packet { function: ManuallyDrop::new(function) });
-        (rsp as *mut [u64; 8]).write(frame);
+        (rsp as *mut [u64; 9]).write(frame);
         let result = NonNull::new_unchecked(packet.cast());
         (*record.as_ptr()).owned = Some(Owned { stack, result, drop_result: drop_result::<F, T> });
     }
@@ -187,12 +187,13 @@ pub(super) fn near(scheduler: &Scheduler, node: NodeId) -> Option<NodeId> {
 }
 
 /// The words that [`sched`]'s switch pops for a new thread: r15 r14 r13 r12 rbx rbp, return address, and an end of the
-/// chain of frame pointers. R12 and r13 carry what [`enter`] calls.
-fn first_frame(function: *mut u8, run: unsafe extern "C" fn(*mut u8) -> !) -> [u64; 8] {
-    [0, 0, run as usize as u64, function as u64, 0, 0, enter as *const () as u64, 0]
+/// chain of frame pointers. R12 and r13 carry what [`enter`] calls. Two words are left below the packet, which is aligned
+/// to 16 bytes: so the stack is, too, where `enter` calls, as the calling convention wants it.
+fn first_frame(function: *mut u8, run: unsafe extern "C" fn(*mut u8) -> !) -> [u64; 9] {
+    [0, 0, run as usize as u64, function as u64, 0, 0, enter as *const () as u64, 0, 0]
 }
 
-/// Where a new thread starts: in rax the thread that ran before; interrupts are off.
+/// Where a new thread starts: in rax the thread that ran before; interrupts are off, the stack is aligned for a call.
 #[unsafe(naked)]
 unsafe extern "C" fn enter() {
     naked_asm!(

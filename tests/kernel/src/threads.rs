@@ -19,6 +19,7 @@ ktest!(a_thread_that_only_spins_is_pre_empted);
 ktest!(preemption_waits_for_the_end_of_a_section_without_it);
 ktest!(stacks_are_zeroed_and_reused);
 ktest!(stacks_are_counted_until_they_are_given_back);
+ktest!(a_threads_variables_are_as_aligned_as_their_types);
 
 fn mapped(addr: u64) -> bool {
     memory().kernel_map.lock().translate(VirtAddr::new(addr)).is_some()
@@ -204,4 +205,22 @@ fn stacks_are_counted_until_they_are_given_back() {
         stacks.into_iter().for_each(|stack| unsafe { stack.free(memory) });
         assert_eq!(counted(), before);
     });
+}
+
+/// The compiler trusts that the stack is aligned as the calling convention says, for types up to 16 bytes.
+fn a_threads_variables_are_as_aligned_as_their_types() {
+    #[repr(align(16))]
+    struct Aligned([u64; 2]);
+    #[inline(never)]
+    fn misaligned_by(seed: u64) -> usize {
+        let local = core::hint::black_box(Aligned([seed; 2]));
+        let at = core::hint::black_box(&raw const local).addr();
+        core::hint::black_box(local.0[0]);
+        at % align_of::<Aligned>()
+    }
+    for seed in 0..4 {
+        let off = thread::spawn("ktest", move || misaligned_by(seed)).expect("memory for a thread").join();
+        assert_eq!(off, 0);
+    }
+    assert_eq!(misaligned_by(0), 0, "nor here");
 }
