@@ -60,6 +60,13 @@ impl RunQueue {
         self.remove_if(|_| true)
     }
 
+    /// Oldest first.
+    fn iter(&self) -> impl Iterator<Item = &Thread> {
+        // SAFETY: I1 and I3 of `thread`: what is queued is alive; nothing leaves the queue meanwhile, which is borrowed.
+        let follow = |at: *mut Thread| unsafe { at.as_ref() };
+        core::iter::successors(follow(self.head), move |thread| follow(thread.next.load(Ordering::Relaxed)))
+    }
+
     /// The oldest of which `wanted` is true.
     fn remove_if(&mut self, wanted: impl Fn(&Thread) -> bool) -> Option<&'static Thread> {
         let (mut before, mut at) = (None::<&Thread>, self.head);
@@ -250,10 +257,8 @@ impl Scheduler {
     /// Where a new thread should run: where nothing does, else where the fewest wait.
     pub(super) fn choose_new(&self, affinity: Affinity) -> Option<&Cpu> {
         let online = || self.cpus().filter(|cpu| cpu.is_online());
-        let load = |cpu: &&Cpu| match cpu.idling.load(Ordering::Relaxed) {
-            true => 0,
-            false => 1 + cpu.nr_ready.load(Ordering::Relaxed),
-        };
+        // One that idles may have been sent for already, and not have come yet.
+        let load = |cpu: &&Cpu| cpu.nr_ready() + u32::from(!cpu.idling.load(Ordering::Relaxed));
         let allowed = online().filter(|cpu| affinity.allows(cpu)).min_by_key(load);
         match affinity {
             Affinity::Node(_) => allowed.or_else(|| online().min_by_key(load)),
@@ -338,9 +343,21 @@ impl Cpu {
         }
     }
 
-    /// Lets a CPU that does nothing look whether it can help this one (Linux: `nohz_balancer_kick`).
-    pub(super) fn kick_idle_one(&self, scheduler: &Scheduler) {
-        if let Some(cpu) = scheduler.cpus().find(|cpu| cpu.idling.load(Ordering::Relaxed)) {
+    /// Sends for a CPU that does nothing and may run one of the threads that wait here, if there is one (Linux:
+    /// `nohz_balancer_kick`, which looks at `cpus_mask` only when the other CPU has come). With interrupts off. Cost: a look
+    /// at those that wait and at all CPUs; more only where threads of a node wait that has no idle CPU.
+    pub(super) fn kick_a_helper(&self, scheduler: &Scheduler) {
+        let idle = || scheduler.cpus().filter(|cpu| cpu.idling.load(Ordering::Relaxed));
+        if idle().next().is_none() {
+            return;
+        }
+        let helper = {
+            let queue = self.queue.lock();
+            // Threads of one CPU wait for none but this one.
+            let mut movable = queue.iter().filter(|thread| !matches!(thread.affinity, Affinity::Cpu(_)));
+            movable.find_map(|thread| idle().find(|cpu| thread.affinity.allows(cpu)))
+        };
+        if let Some(cpu) = helper {
             cpu.kick();
         }
     }

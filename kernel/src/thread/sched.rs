@@ -101,7 +101,7 @@ pub fn tick() {
     if left == 0 {
         cpu.set_need_resched();
     }
-    cpu.kick_idle_one(scheduler);
+    cpu.kick_a_helper(scheduler);
 }
 
 /// The end of each hardware interrupt, after it was ended at the controller, with interrupts off: the interrupted thread

@@ -27,6 +27,8 @@ ktest!(threads_run_on_each_cpu_and_wake_each_other);
 ktest!(what_is_unmapped_is_so_on_every_cpu);
 ktest!(all_cpus_allocate_and_free_at_once);
 ktest!(memory_is_near_to_the_cpu_that_asks, on "bios-2g-2x2cpu");
+ktest!(idle_cpus_are_only_sent_for_when_they_may_help, on "bios-2g-2x2cpu");
+ktest!(an_idle_cpu_of_the_node_takes_what_waits_for_another, on "bios-2g-2x2cpu");
 
 /// Interrupts taken by a CPU.
 fn taken(cpu: CpuId, kind: Kind) -> u32 {
@@ -263,4 +265,54 @@ fn memory_is_near_to_the_cpu_that_asks() {
         assert_eq!(NodeId(node.load(Relaxed) as u16), memory.numa.node_of_cpu(cpu));
         assert_eq!(memory.numa.node_of_cpu(cpu).0, (cpu.0 / 2) as u16, "two CPUs on each node");
     }
+}
+
+/// Keeps the CPU for so many ticks.
+fn spin_ticks(ticks: u64) {
+    let end = kernel::console::clock::uptime_us() + ticks * 1_000_000 / apic::timer::HZ;
+    while kernel::console::clock::uptime_us() < end {
+        core::hint::spin_loop();
+    }
+}
+
+/// How often each CPU was told to look for something to run.
+fn sent_for() -> [u32; 4] {
+    [0, 1, 2, 3].map(|cpu| taken(CpuId(cpu), Kind::Reschedule))
+}
+
+/// Three threads wait for one CPU, a turn each, and may run nowhere else: the others are left alone.
+fn idle_cpus_are_only_sent_for_when_they_may_help() {
+    const TICKS: u64 = 30;
+    let before = sent_for();
+    let threads = [(); 3]
+        .map(|()| thread::spawn_on(CpuId(0), "ktest", || spin_ticks(TICKS)).expect("memory for a thread"));
+    threads.into_iter().for_each(thread::JoinHandle::join);
+    let after = sent_for();
+    // This thread itself may have been woken there, and the reaper.
+    let others: u32 = (1..4).map(|cpu| after[cpu].wrapping_sub(before[cpu])).sum();
+    assert!(u64::from(others) < TICKS / 2, "{before:?} {after:?}");
+}
+
+/// Threads of the second node that have the first of its CPUs only: the other one takes its share, the first node's do not.
+fn an_idle_cpu_of_the_node_takes_what_waits_for_another() {
+    const NODE: NodeId = NodeId(1);
+    static RAN_ON: [AtomicU32; 4] = [const { AtomicU32::new(0) }; 4];
+    let before = sent_for();
+    let threads = [(); 4].map(|()| {
+        let work = || {
+            for _ in 0..20 {
+                spin_ticks(1);
+                RAN_ON[cpu_id().index()].fetch_add(1, Relaxed);
+                thread::yield_now();
+            }
+        };
+        thread::spawn_with(thread::Affinity::Node(NODE), "ktest", work).expect("memory for a thread")
+    });
+    threads.into_iter().for_each(thread::JoinHandle::join);
+    let after = sent_for();
+    let ran = [0, 1, 2, 3].map(|cpu| RAN_ON[cpu].load(Relaxed));
+    assert_eq!((ran[0], ran[1], ran[2] + ran[3]), (0, 0, 80));
+    assert!(ran[2] > 0 && ran[3] > 0, "{ran:?}");
+    let first_node: u32 = (0..2).map(|cpu| after[cpu].wrapping_sub(before[cpu])).sum();
+    assert!(first_node < 20, "{before:?} {after:?}");
 }
