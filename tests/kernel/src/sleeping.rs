@@ -25,6 +25,8 @@ ktest!(a_writer_that_waits_keeps_new_readers_out);
 ktest!(sleeping_takes_the_time_asked_for);
 ktest!(waiting_ends_when_time_is_up_or_before);
 ktest!(a_completion_may_be_freed_by_who_has_waited);
+ktest!(a_completion_lets_one_go_on_each_time_and_then_all);
+ktest!(a_semaphore_lets_so_many_in_at_a_time);
 ktest!(many_threads_begin_and_end_and_give_everything_back);
 ktest!(sleeping_where_it_is_not_allowed_is_reported);
 ktest!(each_thread_sees_its_own_address_space);
@@ -223,6 +225,57 @@ fn a_completion_may_be_freed_by_who_has_waited() {
         drop(thread.expect("memory for a thread"));
     }
     eventually(|| !thread::reaper_is_busy());
+}
+
+fn a_completion_lets_one_go_on_each_time_and_then_all() {
+    static EVENT: Completion = Completion::new();
+    static GONE: AtomicU64 = AtomicU64::new(0);
+    let threads = [(); 6].map(|()| {
+        let wait = || {
+            EVENT.wait();
+            GONE.fetch_add(1, Relaxed);
+        };
+        thread::spawn("ktest", wait).expect("memory for a thread")
+    });
+    // Some of them may come later: it has happened for them all the same.
+    for nr in 1..=3 {
+        EVENT.complete();
+        eventually(|| GONE.load(Relaxed) == nr);
+    }
+    thread::sleep(Duration::from_millis(20));
+    assert_eq!((GONE.load(Relaxed), EVENT.is_done()), (3, false), "one for each time");
+    EVENT.complete_all();
+    threads.into_iter().for_each(JoinHandle::join);
+    EVENT.complete();
+    for _ in 0..3 {
+        EVENT.wait();
+        assert_eq!(EVENT.wait_timeout(Duration::from_millis(1)), Ok(()), "for good");
+    }
+    assert!(EVENT.is_done());
+}
+
+fn a_semaphore_lets_so_many_in_at_a_time() {
+    const ROOM: u64 = 3;
+    static ROOMS: Semaphore = Semaphore::new(ROOM as usize);
+    static INSIDE: AtomicU64 = AtomicU64::new(0);
+    static MOST: AtomicU64 = AtomicU64::new(0);
+    in_threads::<8>(|n| {
+        for round in 0..100 {
+            ROOMS.acquire();
+            let inside = INSIDE.fetch_add(1, Relaxed) + 1;
+            MOST.fetch_max(inside, Relaxed);
+            if (n + round) % 3 == 0 {
+                thread::yield_now();
+            }
+            INSIDE.fetch_sub(1, Relaxed);
+            ROOMS.release();
+        }
+    });
+    assert!(MOST.load(Relaxed) <= ROOM);
+    for _ in 0..ROOM {
+        assert_eq!(ROOMS.try_acquire(), Ok(()), "all have been given back");
+    }
+    assert_eq!(ROOMS.try_acquire(), Err(TimedOut));
 }
 
 fn many_threads_begin_and_end_and_give_everything_back() {

@@ -9,14 +9,16 @@
 //! | [`Completion`] | `struct completion` | something has happened |
 //!
 //! All are fair: who has waited longest is next, and gets the lock from who gives it up, so that nobody who comes later is
-//! faster. Their lists of waiters follow the invariants of [`wait`](super::wait).
+//! faster. Semaphores and completions are the same [`count`] inside. Their lists of waiters follow the invariants of [`wait`](super::wait).
 
 mod completion;
+mod count;
 mod mutex;
 mod rwlock;
 mod semaphore;
 
 pub use completion::Completion;
+pub use count::TimedOut;
 pub use mutex::{Mutex, MutexGuard};
 pub use rwlock::{ReadGuard, RwLock, WriteGuard};
-pub use semaphore::{Semaphore, TimedOut};
+pub use semaphore::Semaphore;
