@@ -7,6 +7,8 @@
 //!
 //! # Invariants
 //! - S1: `STOPPER` is the CPU that stops the others, plus one, once there is one; it never changes then.
+//! - S2: a CPU whose [`stopped`](super::percpu::PerCpuArea::stopped) is set does nothing any more, but for answering NMIs by
+//!   setting it again: one that has stopped by itself gets the stopper's NMI, too.
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
@@ -15,11 +17,11 @@ use mm::arch::cpu_id;
 
 use super::apic::{self, Interrupt};
 use super::online;
+use super::percpu::this_cpu;
 use crate::console::clock;
 use crate::trap::vector;
 
 static STOPPER: AtomicU32 = AtomicU32::new(0);
-static NR_STOPPED: AtomicU32 = AtomicU32::new(0);
 
 /// How long to wait for CPUs to stop: they do at once, but for those that the host does not run (Linux: the same).
 const STOP_TIMEOUT_US: u64 = 1_000_000;
@@ -57,18 +59,16 @@ pub fn become_stopper() {
 /// Halts all other CPUs, whatever they do, and waits for it a moment (Linux: `smp_send_stop`). Only after [`become_stopper`].
 pub fn stop_others() {
     let me = cpu_id();
-    let others = || online::all().filter(|&cpu| cpu != me);
-    // A second time, there is nobody left to stop.
-    let nr = others().count() as u32;
-    if NR_STOPPED.load(Ordering::Acquire) >= nr {
-        return;
-    }
-    for cpu in others() {
+    // Acquire pairs with the release in `stop_here`: what the CPU did has been done.
+    let runs = |cpu: &CpuId| online::area(*cpu).is_some_and(|area| area.stopped.load(Ordering::Acquire) == 0);
+    // A second time, and for CPUs that have stopped by themselves, nobody is left.
+    let running = || online::all().filter(|&cpu| cpu != me).filter(runs);
+    for cpu in running() {
         // One that cannot be sent to runs on: the report comes first.
         let _ = send(cpu, Interrupt::NMI);
     }
     let end = mm::arch::ticks().saturating_add(clock::tsc_khz() * STOP_TIMEOUT_US / 1000);
-    while NR_STOPPED.load(Ordering::Acquire) < nr && mm::arch::ticks() < end {
+    while running().next().is_some() && mm::arch::ticks() < end {
         core::hint::spin_loop();
     }
 }
@@ -84,7 +84,8 @@ pub(crate) fn nmi() {
 /// The last thing that this CPU does.
 fn stop_here() -> ! {
     x86_64::instructions::interrupts::disable();
-    NR_STOPPED.fetch_add(1, Ordering::AcqRel);
+    // Release pairs with the acquire in `stop_others`.
+    this_cpu().stopped.store(1, Ordering::Release);
     loop {
         x86_64::instructions::hlt();
     }

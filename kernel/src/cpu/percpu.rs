@@ -8,7 +8,8 @@
 //! gs:[24]  the thread that runs                 see thread
 //! gs:[32]  fatal reports under way (u32)   see debug::panic
 //! gs:[36]  whether a call to other CPUs is under way (u32)   see cpu::call
-//! ...      when counters are carried over next; interrupts taken, by kind; the stacks that the CPU started with and takes exceptions on
+//! ...      whether the CPU has stopped for good; when counters are carried over next; interrupts taken, by kind; the
+//!          stacks that the CPU started with and takes exceptions on
 //! ```
 //!
 //! # Invariants
@@ -16,7 +17,9 @@
 //! - I2: an area is never moved or freed.
 //!
 //! # Locking
-//! None: every field is accessed by its own CPU only, through atomics because interrupts may come in between.
+//! None: every field is an atomic that is written by its own CPU only, and interrupts may come in between. Other CPUs read,
+//! through [`online::area`](super::online::area), what says so at the field: racily, but for `stopped`. The lists of stacks
+//! are set before the CPU is online.
 
 use core::arch::asm;
 use core::mem::offset_of;
@@ -45,11 +48,13 @@ pub struct PerCpuArea {
     pub reports: AtomicU32,
     /// 1 while the CPU waits for others that it has called.
     pub calling: AtomicU32,
+    /// 1 when the CPU has halted for good. Read by the CPU that stops the others.
+    pub stopped: AtomicU32,
     /// The tick at which what is counted here is carried over next. See [`crate::memory::vmstat`].
     pub vmstat_due: AtomicU64,
     /// The stack that the CPU started on, and those of its TSS: start and end each, 0 before they are known.
     stacks: [[AtomicU64; 2]; 1 + NR_IST],
-    /// How many interrupts were taken here.
+    /// How many interrupts were taken here. Read by everybody.
     pub interrupts: Counts,
     /// The locks held here; empty but in debug builds. What `held_locks` points to.
     locks: HeldLocks,
@@ -115,6 +120,7 @@ impl PerCpuArea {
             current: AtomicPtr::new(core::ptr::null_mut()),
             reports: AtomicU32::new(0),
             calling: AtomicU32::new(0),
+            stopped: AtomicU32::new(0),
             vmstat_due: AtomicU64::new(0),
             stacks: [const { [const { AtomicU64::new(0) }; 2] }; 1 + NR_IST],
             interrupts: Counts::new(),

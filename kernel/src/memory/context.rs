@@ -1,15 +1,14 @@
 //! Who allocates, as the page allocator asks.
 
 use core::fmt;
-use core::sync::atomic::Ordering::Relaxed;
 
 use mm::page_alloc::Context;
 
-use crate::cpu::percpu::this_cpu;
 use crate::debug::{backtrace, panic};
-use crate::thread;
+use crate::thread::{self, preempt};
 
-/// The thread that runs on the CPU that asks.
+/// The thread that runs on the CPU that asks. Each answer is read in one instruction: between two, a thread that may be
+/// moved could go on elsewhere, and get the answer for who runs there.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct CurrentThread;
 
@@ -23,7 +22,7 @@ impl Context for CurrentThread {
     }
 
     fn preempt_count(&self) -> u32 {
-        this_cpu().preempt_count.load(Relaxed)
+        preempt::count()
     }
 
     fn dump_stack(&self) {

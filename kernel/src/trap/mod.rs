@@ -10,8 +10,15 @@
 //! ```
 //!
 //! # Locking
-//! Handlers run with interrupts off. Page faults of `uaccess` and of user space take the locks of the address space in
-//! use, so a copy is made with none of them held; other handlers take only the console, which lets its own CPU in again.
+//! Handlers begin with interrupts off, and no lock is ever held with interrupts on (I2 of [`mm::sync`]), so interrupts find
+//! none of their own CPU's locks taken:
+//!
+//! - Page faults of `uaccess` and of user space sleep for the lock of the address space in use, with interrupts on, if they
+//!   were on where the fault happened; so a copy is made with no spin lock held. Others are told from them without a lock.
+//! - The timer takes the locks of timers, wait lists and run queues, and the counters'. A call takes what the function that
+//!   another CPU asks for takes. An interrupt's end may leave the CPU to another thread.
+//! - NMIs and reports of exceptions come in the midst of anything: they take only the console, which lets its own CPU in
+//!   again.
 
 pub mod entry;
 pub mod extable;

@@ -101,8 +101,10 @@ impl<T> Mutex<T> {
         let mut list = self.waiters.lock();
         let next = list.first_thread().addr();
         let more = list.has_second();
-        // Release pairs with the acquire in `try_lock`: a waiter may have given up meanwhile.
-        self.owner.store(if more { next | WAITERS } else { next }, Ordering::Release);
+        // There is a next one: who waits for a mutex does not give up, so the list is not empty while WAITERS is set (I1).
+        debug_assert_ne!(next, FREE);
+        // The list's lock orders what we did before what the next owner does.
+        self.owner.store(if more { next | WAITERS } else { next }, Ordering::Relaxed);
         list.wake_first();
     }
 
