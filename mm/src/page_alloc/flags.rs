@@ -8,8 +8,9 @@
 //! CPUSET          see `walk`      !__GFP_ATOMIC                  -
 //! NOFRAGMENT      Normal zone     -                              -
 //! KSWAPD          __GFP_KSWAPD_RECLAIM, always
-//! CMA             movable pages, always
+//! CMA             movable pages, all three
 //! ```
+//! As in Linux, neither the last look before something is killed nor the last tries of what must not fail have `CMA`.
 
 use crate::gfp::{Gfp, MigrateType};
 

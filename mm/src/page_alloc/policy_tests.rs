@@ -374,6 +374,44 @@ fn the_contexts_nodes_bind_user_pages_hard_and_the_kernels_softly() {
 }
 
 #[test]
+fn the_first_try_keeps_the_kernels_pages_inside_of_the_contexts_nodes_too() {
+    let m = TestMachine::with(128, 2, 2);
+    let fake = Fake::new();
+    m.pages.set_context(fake);
+    *fake.nodes.lock().unwrap() = Some(Box::leak(Box::new([NodeId(1)].into_iter().collect())));
+    // The mask has both; the context's nodes are asked for by the first try alone.
+    let both = [NodeId(0), NodeId(1)].into_iter().collect::<NodeMask>();
+    let take = || m.pages.alloc_pages_nodemask(QUIET, order(0), Some(NodeId(0)), Some(&both)).ok();
+    let blocks: Vec<_> = core::iter::from_fn(take).collect();
+    let strays = blocks.iter().position(|block| block.page().node() == NodeId(0)).unwrap();
+    assert!(strays > 10_000, "node 1 first, as far as its low watermark: {strays}");
+    blocks.into_iter().for_each(|block| m.pages.free_pages(block));
+}
+
+#[test]
+fn a_victims_movable_pages_come_from_contiguous_memory_areas_too() {
+    let area = crate::cma::CmaRequest::parse("32M").unwrap();
+    let spec = crate::init::testing::Spec::new().ram(0, 0..64 << 20).reserved(0..4096).cma(area);
+    let m = spec.boot();
+    let (pages, fake) = (m.allocator(), Fake::new());
+    let zone = m.nodes().populated_zones().last().unwrap();
+    // All that is left is of the area, and less than what anybody may have.
+    let movable = Gfp::HIGHUSER_MOVABLE | Gfp::NOWARN;
+    let all = QUIET | Gfp::MEMALLOC;
+    let mut blocks: Vec<_> = core::iter::from_fn(|| pages.alloc_pages(all, order(0)).ok()).collect();
+    blocks.extend(core::iter::from_fn(|| pages.alloc_pages(movable, order(0)).ok()));
+    pages.drain_local();
+    assert!(zone.nr_free() > 0 && zone.nr_free() == zone.free().lock().pages_of(MigrateType::Cma));
+    pages.set_reclaim(fake);
+    pages.set_context(fake);
+    *fake.reserves.lock().unwrap() = Reserves::Oom;
+    blocks.push(pages.alloc_pages(movable, order(0)).unwrap());
+    assert_eq!(fake.take(), ["kswapd", "kswapd"], "half of the reserve is a victim's");
+    assert!(pages.alloc_pages(QUIET, order(0)).is_err(), "nothing there is for unmovable pages");
+    blocks.into_iter().for_each(|block| pages.free_pages(block));
+}
+
+#[test]
 fn atomic_blocks_that_had_to_try_harder_set_their_pageblock_apart() {
     let m = TestMachine::new(256);
     let zone = m.pages.nodes().get(NodeId(0)).unwrap().zone(ZoneIdx::Dma32);

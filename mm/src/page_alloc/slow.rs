@@ -64,7 +64,11 @@ impl PageAllocator {
             Some(allowed) if nodemask.is_none() && context.in_task() => {
                 self.alloc_first(Request { nodemask: Some(allowed), ..request }, request, AllocFlags::empty())
             }
-            Some(_) => self.alloc_first(request, request, AllocFlags::CPUSET),
+            // The first try is as hard for the kernel's own pages (Linux: `prepare_alloc_pages`).
+            Some(_) => {
+                let hard = Request { gfp: gfp | Gfp::HARDWALL, ..request };
+                self.alloc_first(hard, request, AllocFlags::CPUSET)
+            }
             None => self.alloc_request(request),
         }
     }
@@ -322,7 +326,8 @@ impl Attempt<'_> {
     fn take_reserves(&mut self) {
         let reserves = AllocFlags::reserves(self.request.gfp, self.pages.hooks.context().reserves());
         if !reserves.is_empty() {
-            self.depth = self.depth.flags(reserves | (self.depth.flags & AllocFlags::KSWAPD));
+            let kept = AllocFlags::KSWAPD | AllocFlags::CMA;
+            self.depth = self.depth.flags(reserves | (self.depth.flags & kept));
         }
         if !self.depth.flags.contains(AllocFlags::CPUSET) {
             self.request.nodemask = None;

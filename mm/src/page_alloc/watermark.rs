@@ -153,6 +153,7 @@ pub(super) fn compaction_suits(
     // A source and a destination of that size (Linux: `compact_gap`).
     let floor = zone.watermark(mark) + 2 * order.nr_pages() + zone.lowmem_reserve(highest);
     let available = free.free_pages() + reclaimable / u64::from(order.get()).max(1);
-    let plain = Depth { mark, flags: AllocFlags::empty(), past_boost: false };
-    plain.above(floor, available, free, Order::ZERO)
+    // Where pages are moved to: what can be moved may go to contiguous-memory areas.
+    let target = Depth { mark, flags: AllocFlags::CMA, past_boost: false };
+    target.above(floor, available, free, Order::ZERO)
 }
