@@ -25,6 +25,10 @@ impl Context for CurrentThread {
         preempt::count()
     }
 
+    fn pause(&self) {
+        thread::yield_now();
+    }
+
     fn dump_stack(&self) {
         panic::print_context();
         backtrace::print();

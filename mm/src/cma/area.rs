@@ -5,12 +5,13 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use super::Error;
 use super::reserve::Reservation;
+use super::turn::Turns;
 use crate::PhysAddr;
 use crate::gfp::Gfp;
 use crate::id::{NodeId, ZoneIdx};
-use crate::order::Order;
+use crate::order::{Order, PAGEBLOCK_NR_PAGES};
 use crate::page_alloc::{AllocError, ContigError, ContigPages, ContigType, PageAllocator};
-use crate::pfn::PfnRange;
+use crate::pfn::{Pfn, PfnRange};
 use crate::smp::CallCpus;
 use crate::sync::{Level, SpinLock};
 
@@ -22,8 +23,20 @@ pub struct Cma<'a> {
     zone: (NodeId, ZoneIdx),
     /// A bit a page: set while it is handed out (I1).
     bitmap: SpinLock<&'a mut [u64]>,
+    turns: Turns,
     allocated: AtomicU64,
     failed: AtomicU64,
+}
+
+/// What is wanted of an area.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted {
+    /// So many contiguous pages.
+    pub nr_pages: u64,
+    /// From a multiple of so many on.
+    pub align: Order,
+    /// [`Gfp::ZERO`] and [`Gfp::NOWARN`] count.
+    pub gfp: Gfp,
 }
 
 /// Pages of an area, handed out.
@@ -110,6 +123,7 @@ impl<'a> Cma<'a> {
             pages,
             zone: (zone.node(), zone.idx()),
             bitmap: SpinLock::new(Level::Leaf, bitmap),
+            turns: Turns::new(),
             allocated: AtomicU64::new(0),
             failed: AtomicU64::new(0),
         })
@@ -140,24 +154,22 @@ impl<'a> Cma<'a> {
         (self.allocated.load(Ordering::Relaxed), self.failed.load(Ordering::Relaxed))
     }
 
-    /// `nr_pages` contiguous pages from a multiple of `align` on, each with one reference (Linux: `cma_alloc`). Tries every
-    /// place of the area; `cpus` are asked for what they hold. May sleep. `gfp`: [`Gfp::ZERO`] and [`Gfp::NOWARN`] count.
+    /// Contiguous pages, each with one reference (Linux: `cma_alloc`). Tries every place of the area; `cpus` are asked for
+    /// what they hold. Sleeps while others allocate from the area; where nobody may sleep, it fails then.
     ///
     /// # Errors
     /// No run of pages that are free.
     pub fn alloc(
         &self,
         allocator: &PageAllocator,
-        nr_pages: u64,
-        align: Order,
-        gfp: Gfp,
+        wanted: Wanted,
         cpus: &dyn CallCpus,
     ) -> Result<CmaPages, AllocError> {
-        let result = self.find(allocator, nr_pages, align, gfp, cpus);
+        let result = self.find(allocator, &wanted, cpus);
         let count = if result.is_ok() { &self.allocated } else { &self.failed };
         count.fetch_add(1, Ordering::Relaxed);
-        if result.is_err() && !gfp.contains(Gfp::NOWARN) {
-            log::error!("cma: alloc: {}: alloc failed, req-size: {nr_pages} pages", self.name);
+        if result.is_err() && !wanted.gfp.contains(Gfp::NOWARN) {
+            log::error!("cma: alloc: {}: alloc failed, req-size: {} pages", self.name, wanted.nr_pages);
         }
         result
     }
@@ -165,47 +177,43 @@ impl<'a> Cma<'a> {
     fn find(
         &self,
         allocator: &PageAllocator,
-        nr_pages: u64,
-        align: Order,
-        gfp: Gfp,
+        wanted: &Wanted,
         cpus: &dyn CallCpus,
     ) -> Result<CmaPages, AllocError> {
-        if nr_pages == 0 {
+        if wanted.nr_pages == 0 {
             return Err(AllocError);
         }
+        let _turn = self.turns.wait(allocator).ok_or(AllocError)?;
         let mut start = 0;
         loop {
-            let at = self.take_bits(start, nr_pages, align).ok_or(AllocError)?;
+            let at = self.take_bits(start, wanted).ok_or(AllocError)?;
             let first = self.pages.start + at;
-            let wanted = PfnRange::new(first, first + nr_pages);
-            match allocator.alloc_contig_range(wanted, ContigType::Cma, gfp, cpus) {
+            let pages = PfnRange::new(first, first + wanted.nr_pages);
+            match allocator.alloc_contig_range(pages, ContigType::Cma, wanted.gfp, cpus) {
                 Ok(pages) => return Ok(CmaPages(pages)),
                 Err(error) => {
-                    self.give_bits(wanted);
-                    start = self.after(error, at, align);
+                    self.give_bits(pages);
+                    start = at + self.skipped(error, first);
                 }
             }
         }
     }
 
-    /// Where to look next: behind the page that was in the way, or, when another CPU takes pages of the same pageblock,
-    /// there again.
-    fn after(&self, error: ContigError, at: u64, align: Order) -> u64 {
+    /// How far behind `first`, which did not do, to look next: behind the page or the pageblock that was in the way.
+    fn skipped(&self, error: ContigError, first: Pfn) -> u64 {
         match error {
-            ContigError::Contended => {
-                core::hint::spin_loop();
-                at
-            }
-            ContigError::InUse(pfn) if pfn >= self.pages.start + at => pfn - self.pages.start + 1,
-            ContigError::InUse(_) | ContigError::NotOneZone => at + align.nr_pages(),
+            ContigError::Contended(pfn) => (pfn + 1).align_up(PAGEBLOCK_NR_PAGES) - first,
+            ContigError::InUse(pfn) => pfn + 1 - first,
+            ContigError::NotOneZone => PAGEBLOCK_NR_PAGES,
         }
     }
 
-    fn take_bits(&self, start: u64, nr: u64, align: Order) -> Option<u64> {
+    fn take_bits(&self, start: u64, wanted: &Wanted) -> Option<u64> {
+        let (nr, align) = (wanted.nr_pages, wanted.align.nr_pages());
         let mut bits = self.bitmap.lock();
         // What is to be a multiple of the alignment is the frame's number.
-        let offset = self.pages.start.get() & (align.nr_pages() - 1);
-        let at = find_run(&bits, self.pages.nr_pages(), start, nr, align.nr_pages(), offset)?;
+        let offset = self.pages.start.get() & (align - 1);
+        let at = find_run(&bits, self.pages.nr_pages(), start, nr, align, offset)?;
         flip(&mut bits, at, nr);
         Some(at)
     }

@@ -5,7 +5,7 @@
 //!    |
 //! activate                     the pageblocks become of type Cma, their pages free: movable allocations take them
 //!    |
-//! alloc      bitmap: a run of clear bits, set  ->  alloc_contig_range of those pages  ->  CmaPages
+//! alloc      turn  ->  bitmap: a run of clear bits, set  ->  alloc_contig_range of those pages  ->  CmaPages
 //! release    CmaPages -> free pages of type Cma, bits clear
 //! ```
 //!
@@ -15,8 +15,8 @@
 //!   `Isolate`.
 //!
 //! # Locking
-//! The bitmap's lock (level Leaf) is held to look for a run and to change bits; pages are taken without it, so two
-//! allocations from the same pageblock can meet: the later one tries again.
+//! The bitmap's lock (level Leaf) is held to look for a run and to change bits. Pages are taken without it, by one allocation
+//! at a time ([`turn`]); a pageblock that somebody else has set aside, for whatever purpose, is one without room.
 //!
 //! # Not here
 //! How pages are taken out of free lists and put back (`page_alloc`).
@@ -26,8 +26,9 @@ mod params;
 mod reserve;
 #[cfg(test)]
 mod tests;
+mod turn;
 
-pub use area::{Cma, CmaPages};
+pub use area::{Cma, CmaPages, Wanted};
 pub use params::{CmaRequest, Place};
 pub use reserve::{Reservation, reserve};
 

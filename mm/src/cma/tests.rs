@@ -1,14 +1,22 @@
+use core::fmt;
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::boxed::Box;
+use std::thread;
+
 use super::*;
+use crate::arch::{IrqGuard, run_as_cpu};
 use crate::gfp::{Gfp, MigrateType};
+use crate::id::CpuId;
 use crate::init::testing::{Spec, TestMachine};
-use crate::order::Order;
-use crate::page_alloc::PageBlock;
-use crate::smp::OnlyThisCpu;
+use crate::order::{Order, PAGEBLOCK_NR_PAGES};
+use crate::page_alloc::{AllocError, Context, ContigError, ContigType, PageBlock};
+use crate::pfn::{Pfn, PfnRange};
+use crate::smp::{CallCpus, OnlyThisCpu};
 use proptest::prelude::*;
 use std::vec::Vec;
 
 fn machine(mib: u64, request: &str) -> TestMachine {
-    let spec = Spec::new().ram(0, 0..mib << 20).reserved(0..4096);
+    let spec = Spec::new().ram(0, 0..mib << 20).reserved(0..4096).cpus(0, 2);
     spec.cma(CmaRequest::parse(request).unwrap()).boot()
 }
 
@@ -16,9 +24,12 @@ fn take(m: &TestMachine, gfp: Gfp) -> Option<PageBlock> {
     m.allocator().alloc_pages(gfp | Gfp::NOWARN, Order::ZERO).ok()
 }
 
-fn alloc(m: &TestMachine, nr: u64, align: u8) -> Result<CmaPages, crate::page_alloc::AllocError> {
-    let align = Order::new(align).unwrap();
-    m.cma().unwrap().alloc(m.allocator(), nr, align, Gfp::KERNEL | Gfp::NOWARN, &OnlyThisCpu)
+fn wanted(nr_pages: u64, align: u8) -> Wanted {
+    Wanted { nr_pages, align: Order::new(align).unwrap(), gfp: Gfp::KERNEL | Gfp::NOWARN }
+}
+
+fn alloc(m: &TestMachine, nr: u64, align: u8) -> Result<CmaPages, AllocError> {
+    m.cma().unwrap().alloc(m.allocator(), wanted(nr, align), &OnlyThisCpu)
 }
 
 fn release(m: &TestMachine, pages: CmaPages) {
@@ -85,6 +96,115 @@ fn pages_in_use_make_the_area_look_elsewhere() {
     assert_eq!(all.pages(), area.pages());
     assert!(alloc(&m, 1, 0).is_err() && alloc(&m, 0, 0).is_err());
     release(&m, all);
+    check(&m);
+}
+
+#[test]
+fn only_the_area_takes_its_pageblocks() {
+    let m = machine(64, "32M");
+    let (area, zone) = (m.cma().unwrap().pages(), m.nodes().populated_zones().last().unwrap());
+    let take = |range, contig_type| {
+        m.allocator()
+            .alloc_contig_range(range, contig_type, Gfp::KERNEL, &OnlyThisCpu)
+            .map(|_| ())
+            .unwrap_err()
+    };
+    let inside = PfnRange::new(area.start + 5, area.start + 9);
+    assert_eq!(take(inside, ContigType::Movable), ContigError::InUse(inside.start));
+    let outside = PfnRange::new(Pfn::new(4096), Pfn::new(4096 + 9));
+    assert_eq!(take(outside, ContigType::Cma), ContigError::InUse(outside.start));
+    assert_eq!(zone.free().lock().pages_of(MigrateType::Cma), area.nr_pages());
+    check(&m);
+}
+
+/// The area's first pageblock is set aside by somebody else.
+fn first_pageblock(m: &TestMachine) -> PfnRange {
+    let start = m.cma().unwrap().pages().start;
+    PfnRange::new(start, start + PAGEBLOCK_NR_PAGES)
+}
+
+#[test]
+fn a_pageblock_that_somebody_else_works_on_is_left_out() {
+    let m = machine(64, "4M");
+    let isolated = m.allocator().isolate_range(first_pageblock(&m), MigrateType::Cma).unwrap();
+    let pages = alloc(&m, 8, 0).unwrap();
+    assert!(pages.pages().start >= first_pageblock(&m).end);
+    assert!(alloc(&m, 513, 0).is_err(), "more than is left");
+    release(&m, pages);
+    m.allocator().restore_range(isolated, MigrateType::Cma);
+    let all = alloc(&m, 1024, 0).unwrap();
+    release(&m, all);
+    check(&m);
+}
+
+/// How often somebody has waited.
+#[derive(Default)]
+struct Pauses(AtomicU32);
+
+impl Context for Pauses {
+    fn write_name(&self, out: &mut dyn fmt::Write) -> fmt::Result {
+        out.write_str("tester")
+    }
+
+    fn pid(&self) -> u32 {
+        1
+    }
+
+    fn pause(&self) {
+        self.0.fetch_add(1, Relaxed);
+        thread::yield_now();
+    }
+}
+
+/// Runs something while an allocation is under way, which asks the CPUs then.
+struct Meanwhile<'a>(&'a (dyn Fn() + Sync));
+
+impl CallCpus for Meanwhile<'_> {
+    fn on_each(&self, wanted: &dyn Fn(CpuId) -> bool, f: &(dyn Fn() + Sync)) {
+        (self.0)();
+        OnlyThisCpu.on_each(wanted, f);
+    }
+}
+
+#[test]
+fn allocations_of_an_area_take_turns_and_let_others_run_while_they_wait() {
+    let m = machine(64, "4M");
+    let pauses: &'static Pauses = Box::leak(Box::default());
+    m.allocator().set_context(pauses);
+    let area = m.cma().unwrap();
+    let under_way = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let second = scope.spawn(|| {
+            while !under_way.load(Relaxed) {
+                thread::yield_now();
+            }
+            run_as_cpu(CpuId(1), || alloc(&m, 512, 9)).expect("there is another pageblock")
+        });
+        let until_it_waits = || {
+            under_way.store(true, Relaxed);
+            while pauses.0.load(Relaxed) < 3 {
+                thread::yield_now();
+            }
+        };
+        let first = area.alloc(m.allocator(), wanted(512, 9), &Meanwhile(&until_it_waits)).unwrap();
+        let second = second.join().unwrap();
+        assert_ne!(first.pages(), second.pages());
+        release(&m, first);
+        release(&m, second);
+    });
+    check(&m);
+}
+
+#[test]
+fn where_nobody_may_wait_an_area_at_work_has_no_pages() {
+    let m = machine(64, "4M");
+    let in_an_interrupt = || {
+        let _irq = IrqGuard::new();
+        assert!(alloc(&m, 1, 0).is_err());
+    };
+    let area = m.cma().unwrap();
+    let pages = area.alloc(m.allocator(), wanted(8, 0), &Meanwhile(&in_an_interrupt)).unwrap();
+    release(&m, pages);
     check(&m);
 }
 

@@ -21,12 +21,14 @@ use core::ptr::NonNull;
 
 use super::{MapCount, Page, PageFlags, PagePtr, RefCount};
 use crate::order::Order;
+use crate::pfn::Pfn;
 
 const TAIL_HEAD: usize = 0;
 const TAIL_STATE: usize = 1;
 const TAIL_MAPCOUNT: usize = 2;
 const TAIL_BIT: u64 = 1;
 const DESTRUCTOR_SHIFT: u32 = 8;
+const LARGEST: u64 = Order::MAX.nr_pages();
 
 /// What the last `put` of a compound page does (Linux: `enum compound_dtor_id`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -181,25 +183,45 @@ pub(crate) unsafe fn unmake_compound(head: PagePtr, order: Order) -> Result<(), 
     Ok(())
 }
 
-/// The head of the compound page that `page` is a tail of; `None` when it is no tail. Of a page in a wrong state the
-/// answer is checked: it leads to a compound page that reaches so far, or nowhere.
-///
-/// # Safety
-/// Nobody changes the page's words meanwhile.
-pub(crate) unsafe fn head_if_tail(page: PagePtr) -> Option<PagePtr> {
-    // SAFETY: the caller's promise.
-    let word = unsafe { page.word(TAIL_HEAD) };
-    let (at, head) = (page.as_ptr() as u64, word & !TAIL_BIT);
-    let distance = at.checked_sub(head)?;
-    let size = size_of::<Page>() as u64;
-    let nr = distance / size;
-    if word & TAIL_BIT == 0 || nr == 0 || nr >= Order::MAX.nr_pages() || !distance.is_multiple_of(size) {
+/// A compound page that a page looks like a part of, to somebody who has no reference to it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Glimpse {
+    /// Its first page.
+    pub(crate) head: PagePtr,
+    pub(crate) order: Order,
+    /// Which of its pages it was.
+    pub(crate) nr: u64,
+}
+
+/// A word of a page's own words, whoever owns it.
+fn glimpse(page: PagePtr, index: usize) -> u64 {
+    // SAFETY: inside the page's struct, which is mapped (I1 of `page`); volatile, since its owner may change it.
+    unsafe { page.words[index].get().read_volatile() }
+}
+
+/// The compound page that `page`, of frame `pfn`, is part of, as its words have it just now: anybody's words, so all that
+/// they say is checked, and may be of no use a moment later. What is found is the head of a compound page in the same block
+/// of the largest order, which reaches `page` (Linux: `compound_head` where no reference is held).
+pub(crate) fn peek_compound(page: PagePtr, pfn: Pfn) -> Option<Glimpse> {
+    let nr = if page.flags().contains(PageFlags::HEAD) {
+        0
+    } else {
+        let word = glimpse(page, TAIL_HEAD);
+        let distance =
+            (page.as_ptr() as u64).checked_sub(word & !TAIL_BIT).filter(|_| word & TAIL_BIT != 0)?;
+        distance.is_multiple_of(size_of::<Page>() as u64).then(|| distance / size_of::<Page>() as u64)?
+    };
+    let start = pfn.get().checked_sub(nr).filter(|start| start / LARGEST == pfn.get() / LARGEST)?;
+    // SAFETY: as far as the start of the largest block around the page at most, and such blocks lie within sections, whose
+    // vmemmap is contiguous and populated as a whole.
+    let head = unsafe { PagePtr::from_raw(NonNull::new_unchecked(page.as_ptr().sub(nr as usize))) };
+    if !head.flags().contains(PageFlags::HEAD) || !start.is_multiple_of(2) {
         return None;
     }
-    // SAFETY: within the largest block's length below a page; blocks are aligned, so a head there is in the same section
-    // when it reaches the page, and the vmemmap is populated by sections.
-    let head = unsafe { PagePtr::from_raw(NonNull::new(head as *mut Page)?) };
-    head.flags().contains(PageFlags::HEAD).then_some(head)
+    // SAFETY: the frame behind an even one is in the same section.
+    let order = Order::new(glimpse(unsafe { nth(head, 1) }, TAIL_STATE) as u8)?;
+    let reaches = nr < order.nr_pages() && start.is_multiple_of(order.nr_pages());
+    reaches.then_some(Glimpse { head, order, nr })
 }
 
 /// The first page of the compound page that `page` belongs to, or `page` itself (Linux: `compound_head`). One load.

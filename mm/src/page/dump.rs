@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use super::{Page, PageFlags, PagePtr, ZONE_SHIFT, head_if_tail};
+use super::{Page, PageFlags, PagePtr, ZONE_SHIFT, peek_compound};
 use crate::pfn::Pfn;
 
 /// The flags in the order and with the names of Linux's `%pGp`.
@@ -59,15 +59,14 @@ pub struct PageDump {
 
 impl PageDump {
     /// Of that page, whose frame is `pfn`.
-    pub const fn new(page: PagePtr, pfn: Pfn) -> Self {
+    pub(crate) const fn new(page: PagePtr, pfn: Pfn) -> Self {
         Self { page, pfn }
     }
 
     /// Calls `line` with each line. Any context; what others change meanwhile may be of before or after.
     pub fn each_line(self, mut line: impl FnMut(fmt::Arguments<'_>)) {
-        // SAFETY: what is read is checked; a page that others change meanwhile gives a line that is of no use.
-        let tail_of = unsafe { head_if_tail(self.page) };
-        let head = tail_of.unwrap_or(self.page);
+        let compound = peek_compound(self.page, self.pfn);
+        let head = compound.map_or(self.page, |compound| compound.head);
         line(format_args!(
             "page:{:016x} refcount:{:?} mapcount:{:?} mapping:{:016x} index:{:#x} pfn:{:#x}",
             self.page.as_ptr() as u64,
@@ -78,7 +77,8 @@ impl PageDump {
             self.pfn.get()
         ));
         if head.flags().contains(PageFlags::HEAD) {
-            // SAFETY: as above; nothing is changed, nor anything followed but what the head's own block has.
+            // SAFETY: nothing is changed, nor anything followed but what the head's own block has; a page that others change
+            // meanwhile gives a line that is of no use.
             let folio = unsafe { super::Folio::of_head(head) };
             line(format_args!(
                 "head:{:016x} order:{} compound_mapcount:{} compound_pincount:0",
@@ -89,7 +89,7 @@ impl PageDump {
         }
         line(format_args!("flags: {}", FlagNames(&head)));
         raw("raw", self.page, &mut line);
-        if tail_of.is_some() {
+        if head != self.page {
             raw("head", head, &mut line);
         }
     }

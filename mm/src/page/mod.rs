@@ -40,7 +40,7 @@ mod list;
 mod reference;
 mod refs;
 
-pub(crate) use compound::{CompoundFault, head_if_tail, make_compound, unmake_compound};
+pub(crate) use compound::{CompoundFault, make_compound, peek_compound, unmake_compound};
 pub use compound::{Destructor, Folio, compound_head};
 pub(crate) use dump::FlagNames;
 pub use dump::PageDump;

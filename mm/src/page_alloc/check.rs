@@ -6,8 +6,9 @@ use crate::addr::PAGE_SIZE;
 use crate::arch::{self, Machine};
 use crate::buddy::{BadPage, BadReason, FreeBlock, why_not_free};
 use crate::gfp::Gfp;
+use crate::order::Order;
 use crate::page::{CompoundFault, Folio, Page, PageFlags, PagePtr};
-use crate::page::{head_if_tail, make_compound, unmake_compound};
+use crate::page::{make_compound, peek_compound, unmake_compound};
 
 use super::block::PageBlock;
 use super::debug::note_part;
@@ -125,37 +126,40 @@ impl PageAllocator {
     #[inline(never)]
     fn free_unclean(&self, mut block: PageBlock) {
         let page = block.page();
-        // Asked as long as the reference is ours: without it the page can be anything a moment later.
-        let is_compound = page.flags().contains(PageFlags::HEAD);
         match page.refcount() {
             0 => self.not_in_use(page),
             1 => {}
-            _ if page.put() => {}
-            _ if is_compound => return,
-            _ => return self.free_rest(&mut block),
+            _ if page.flags().contains(PageFlags::HEAD) => {
+                if !page.put() {
+                    return;
+                }
+            }
+            _ => {
+                // Said as long as the reference is ours: without it the page can be anything a moment later.
+                note_part(&page, Order::ZERO);
+                if !page.put() {
+                    return self.free_rest(&mut block);
+                }
+                note_part(&page, block.order());
+            }
         }
         self.free_unused(block.into_free());
     }
 
     /// Somebody frees a page that has no users.
     #[cold]
-    #[allow(unsafe_code, reason = "looks at a page that may be anybody's")]
     fn not_in_use(&self, page: PagePtr) -> ! {
-        // SAFETY: what is read is checked, and the machine stops in any case.
-        let reason = match unsafe { head_if_tail(page) } {
-            Some(_) => BadReason::TailFreed,
-            None => BadReason::AlreadyFree,
-        };
+        let is_tail = peek_compound(page, page.pfn(self.machine)).is_some_and(|compound| compound.nr != 0);
+        let reason = if is_tail { BadReason::TailFreed } else { BadReason::AlreadyFree };
         bug(BadPage::new(self.machine, page, reason))
     }
 
-    /// Somebody still uses the first page of a block that is not compound, and only that page.
+    /// Somebody still uses the first page of a block that is not compound, and only that page, which is no longer ours.
     fn free_rest(&self, block: &mut PageBlock) {
         while let Some(half) = block.upper_half() {
             self.make_clean(&half);
             self.free_clean(half);
         }
-        note_part(&block.page(), block.order());
     }
 
     /// Checks a block to be freed and clears the flags that may be left (Linux: `free_pages_prepare`).

@@ -43,12 +43,12 @@ impl ContigType {
 /// Why a range could not be had.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ContigError {
-    /// It is empty, or not all of it is memory of one zone.
+    /// It is empty, or not all of it is memory of one zone, or two zones share a pageblock that it touches.
     NotOneZone,
-    /// This page of it is in use.
+    /// This page of it is in use, or of a contiguous-memory area that the caller does not ask for.
     InUse(Pfn),
-    /// Somebody else works on one of its pageblocks: it may be free in a moment.
-    Contended,
+    /// Somebody else works on the pageblock of this page of it: it may be free in a moment.
+    Contended(Pfn),
 }
 
 /// Pages from [`PageAllocator::alloc_contig_range`], each with one reference.

@@ -168,6 +168,12 @@ pub trait Context: Sync {
         0
     }
 
+    /// Lets other threads run before the caller looks again whether what it waits for has come (Linux: `cond_resched`).
+    /// Only where it may sleep.
+    fn pause(&self) {
+        core::hint::spin_loop();
+    }
+
     /// Logs on which CPU and in which thread this is, and how it came here (Linux: `dump_stack`). Any context.
     fn dump_stack(&self) {}
 }
@@ -231,6 +237,11 @@ impl super::PageAllocator {
     /// Says who runs. The first call counts.
     pub fn set_context(&self, context: &'static dyn Context) {
         self.hooks.context.call_once(|| context);
+    }
+
+    /// Lets others run: see [`Context::pause`].
+    pub(crate) fn pause(&self) {
+        self.hooks.context().pause();
     }
 
     /// Gives the pages on all CPUs' lists back to the buddy; from a context that must not wait for other CPUs, those on

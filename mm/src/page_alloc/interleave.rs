@@ -257,7 +257,7 @@ fn a_range_is_taken_whole_or_not_at_all_while_its_pages_come_and_go() {
 #[test]
 fn one_cpu_at_a_time_has_a_pageblock_isolated() {
     let takes = |w: &World| match w.contig(600) {
-        Ok(()) | Err(ContigError::InUse(_) | ContigError::Contended) => {}
+        Ok(()) | Err(ContigError::InUse(_) | ContigError::Contended(_)) => {}
         Err(error) => panic!("{error:?}"),
     };
     every_order(Orders::Preempted(3), World::new, [takes, takes]);

@@ -5,6 +5,8 @@
 //!                 one holds a page that cannot move, or is somebody else's: those before become what they were
 //! restore         Isolate -> T'
 //! ```
+//! A page inside of a block of several that is not compound looks like a free one, as in Linux: what nobody has said cannot be
+//! seen. Its pageblock may be set aside; the page is on no free list, so whoever wants it fails then.
 //!
 //! # Invariants
 //! - I1: while an [`IsolatedRange`] exists its pageblocks are of type `Isolate`, and nobody else changes that.
@@ -14,7 +16,7 @@ use super::{ContigError, PageAllocator};
 use crate::arch::IrqGuard;
 use crate::gfp::MigrateType;
 use crate::order::PAGEBLOCK_NR_PAGES;
-use crate::page::{PageFlags, PagePtr, PageType};
+use crate::page::{Page, PageFlags, PagePtr, PageType, peek_compound};
 use crate::pfn::{Pfn, PfnRange};
 use crate::zone::Zone;
 
@@ -46,18 +48,31 @@ impl PageAllocator {
         range.iter().all(alike).then_some(zone)
     }
 
+    /// Whether no other zone has pages of the pageblocks that a range touches: a pageblock has one type, and is set aside
+    /// under one zone's lock (Linux: `prep_move_freepages_block`).
+    fn has_whole_pageblocks(&self, zone: &Zone, range: PfnRange) -> bool {
+        let (start, end) = (range.start, range.end);
+        let before = PfnRange::new(start.align_down(PAGEBLOCK_NR_PAGES), start);
+        let behind = PfnRange::new(end, end.align_up(PAGEBLOCK_NR_PAGES));
+        let key = Page::key_of(zone.node(), zone.idx());
+        let is_ours = |pfn| self.nodes().sparse().page(pfn).is_none_or(|page| page.zone_key() == key);
+        before.iter().chain(behind.iter()).all(is_ours)
+    }
+
     /// Sets all pageblocks that a range touches aside: nothing is allocated from them any more, and what comes free in them
     /// stays there (Linux: `start_isolate_page_range`). Pages on per-CPU lists are not collected. Any context; takes the
     /// zone's lock for each pageblock, and looks at its pages.
     ///
     /// # Errors
-    /// [`ContigError::NotOneZone`]; [`ContigError::InUse`]: a page of the range that cannot be moved away;
-    /// [`ContigError::Contended`]: somebody else has set a pageblock of it aside. Nothing has changed then, but for types:
-    /// pageblocks that were set aside for a moment are of type `restore` now.
+    /// [`ContigError::NotOneZone`]; [`ContigError::InUse`]: a page of the range that cannot be moved away, or is of a
+    /// contiguous-memory area where `restore` is not `Cma`, or the other way round; [`ContigError::Contended`]: somebody else
+    /// has set a pageblock of it aside. Nothing has changed then, but for types: pageblocks that were set aside for a moment
+    /// are of type `restore` now.
     pub fn isolate_range(&self, range: PfnRange, restore: MigrateType) -> Result<IsolatedRange, ContigError> {
-        let zone = self.zone_of_range(range).ok_or(ContigError::NotOneZone)?;
+        let zone = self.zone_of_range(range).filter(|zone| self.has_whole_pageblocks(zone, range));
+        let zone = zone.ok_or(ContigError::NotOneZone)?;
         for pfn in each_pageblock(range) {
-            if let Err(error) = self.isolate_pageblock(zone, pfn, range) {
+            if let Err(error) = self.isolate_pageblock(zone, pfn, range, restore) {
                 let done = PfnRange::new(range.start, pfn.align_down(PAGEBLOCK_NR_PAGES));
                 self.restore_pageblocks(zone, done, restore);
                 return Err(error);
@@ -81,14 +96,23 @@ impl PageAllocator {
     }
 
     /// Linux: `set_migratetype_isolate`.
-    fn isolate_pageblock(&self, zone: &Zone, pfn: Pfn, range: PfnRange) -> Result<(), ContigError> {
+    fn isolate_pageblock(
+        &self,
+        zone: &Zone,
+        pfn: Pfn,
+        range: PfnRange,
+        restore: MigrateType,
+    ) -> Result<(), ContigError> {
         let page = zone.sparse().page(pfn).ok_or(ContigError::NotOneZone)?;
         let block = PfnRange::new(pfn, (pfn + 1).align_up(PAGEBLOCK_NR_PAGES)).intersect(range);
         let irq = IrqGuard::new();
         with_free(zone, &irq, |free| {
             let was = zone.sparse().migrate_type(pfn);
             if was == MigrateType::Isolate {
-                return Err(ContigError::Contended);
+                return Err(ContigError::Contended(pfn));
+            }
+            if (was == MigrateType::Cma) != (restore == MigrateType::Cma) {
+                return Err(ContigError::InUse(pfn));
             }
             if let Some(stays) = self.first_unmovable(block) {
                 return Err(ContigError::InUse(stays));
@@ -102,14 +126,30 @@ impl PageAllocator {
         })
     }
 
-    /// The first page in use that cannot be moved away (Linux: `has_unmovable_pages`). Free ones count as movable, on whatever
-    /// list they are, and so do those that reclaim knows.
+    /// The first page in use that cannot be moved away (Linux: `has_unmovable_pages`).
     fn first_unmovable(&self, block: PfnRange) -> Option<Pfn> {
-        let page_of = |pfn| self.nodes().sparse().page(pfn);
-        let stays = |page: PagePtr| {
-            let is_free = page.refcount() == 0 && page.page_type() != PageType::TABLE;
-            page.flags().contains(PageFlags::RESERVED) || !is_free && !page.flags().contains(PageFlags::LRU)
-        };
-        block.iter().find(|&pfn| page_of(pfn).is_none_or(stays))
+        let mut at = block.start;
+        while at < block.end {
+            match self.nodes().sparse().page(at).map_or(0, |page| movable_run(page, at)) {
+                0 => return Some(at),
+                run => at = at + run,
+            }
+        }
+        None
     }
+}
+
+/// How many pages from `page`, of frame `pfn`, on are free, on whatever list they are, or can be moved away; 0: it cannot.
+/// Those that reclaim knows can. Of a compound page the head says it, and others may be freeing it meanwhile: then its tails
+/// stay for now.
+fn movable_run(page: PagePtr, pfn: Pfn) -> u64 {
+    if page.flags().contains(PageFlags::RESERVED) {
+        return 0;
+    }
+    if let Some(compound) = peek_compound(page, pfn) {
+        let moves = compound.head.flags().contains(PageFlags::LRU);
+        return if moves { compound.order.nr_pages() - compound.nr } else { 0 };
+    }
+    let is_free = page.refcount() == 0 && page.page_type() != PageType::TABLE;
+    u64::from(is_free || page.flags().contains(PageFlags::LRU))
 }

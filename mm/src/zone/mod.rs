@@ -12,7 +12,8 @@
 //! # Invariants
 //! - I1: `managed <= present <= spanned`. A zone without present pages may span a hole.
 //! - I2: `min <= low <= high` of the watermarks.
-//! - I3: `free_pages` counts exactly the pages on the zone's free lists; those on per-CPU lists are not in it.
+//! - I3: `NR_FREE_PAGES` counts exactly the pages on the zone's free lists but those of isolated pageblocks; those on per-CPU
+//!   lists are not in it.
 //!
 //! # Locking
 //! `free`'s lock (level Zone) guards the free lists, the pageblocks' migratetypes and `NR_FREE_PAGES`. All else is atomics
@@ -371,7 +372,7 @@ impl Zone {
         self.vm_stat.0.set_threshold(threshold);
     }
 
-    /// Free pages on the zone's lists (I3).
+    /// Free pages on the zone's lists that can be allocated (I3).
     #[inline]
     pub fn nr_free(&self) -> u64 {
         self.vm_stat.0.get(ZoneStat::FreePages)

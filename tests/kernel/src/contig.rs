@@ -1,7 +1,7 @@
 //! Ranges of pages at a given place, and the contiguous-memory area.
 
 use kernel::ktest;
-use mm::cma::Cma;
+use mm::cma::{Cma, Wanted};
 use mm::gfp::MigrateType;
 use mm::page_alloc::{ContigError, ContigType};
 use mm::pfn::PfnRange;
@@ -86,7 +86,8 @@ fn runs_of_every_size_come_from_the_area() {
         memory.pages.drain_local();
         for nr_pages in [1, 7, 512, 513, 5000, area().pages().nr_pages()] {
             let align = order(nr_pages.ilog2().min(9) as u8);
-            let taken = area().alloc(memory.pages, nr_pages, align, Gfp::KERNEL, &OnlyThisCpu);
+            let wanted = Wanted { nr_pages, align, gfp: Gfp::KERNEL };
+            let taken = area().alloc(memory.pages, wanted, &OnlyThisCpu);
             let taken = taken.expect("the whole area is free");
             assert!(taken.pages().start.is_aligned(align.nr_pages()));
             assert_eq!((taken.pages().nr_pages(), area().used_pages()), (nr_pages, nr_pages));

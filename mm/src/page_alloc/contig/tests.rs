@@ -77,7 +77,8 @@ fn an_isolated_pageblock_keeps_what_comes_free_in_it() {
     outside.into_iter().for_each(|b| m.pages.free_pages(b));
     m.drain_all();
     let isolated = m.pages.isolate_range(RANGE, MigrateType::Movable).unwrap();
-    assert_eq!(m.pages.isolate_range(RANGE, MigrateType::Movable).unwrap_err(), ContigError::Contended);
+    let again = m.pages.isolate_range(RANGE, MigrateType::Movable).unwrap_err();
+    assert_eq!(again, ContigError::Contended(RANGE.start));
     let free = m.pages.free_pages_total();
     for block in inside {
         block.page().clear_flags_owned(crate::page::PageFlags::LRU);
@@ -122,6 +123,63 @@ fn a_block_that_comes_free_while_one_of_its_pageblocks_is_isolated_is_not_lost()
     m.pages.free_contig_range(ContigPages { pages: part });
     let zone = m.pages.zone_of_range(part).unwrap();
     assert_eq!(zone.free().lock().pages_of(MigrateType::Isolate), 0);
+}
+
+/// The second pageblock of a block of two, and pages in the middle of it.
+fn second_pageblock(m: &TestMachine, block: &PageBlock) -> (PfnRange, PfnRange) {
+    let start = block.pfn(m.machine()) + PAGEBLOCK_NR_PAGES;
+    (PfnRange::new(start, start + PAGEBLOCK_NR_PAGES), PfnRange::new(start + 100, start + 200))
+}
+
+fn isolated_pages(m: &TestMachine, range: PfnRange) -> u64 {
+    m.pages.zone_of_range(range).unwrap().free().lock().pages_of(MigrateType::Isolate)
+}
+
+#[test]
+fn the_tails_of_a_compound_page_are_in_use_as_its_head_is() {
+    let m = TestMachine::new(64);
+    let block = m.pages.alloc_pages(Gfp::KERNEL | Gfp::COMP, Order::MAX).unwrap();
+    let (pageblock, part) = second_pageblock(&m, &block);
+    for range in [pageblock, part] {
+        let error = m.pages.isolate_range(range, MigrateType::Movable).unwrap_err();
+        assert_eq!(error, ContigError::InUse(range.start));
+    }
+    // One that reclaim knows can be moved, all of it.
+    block.page().set_flags_owned(crate::page::PageFlags::LRU);
+    let isolated = m.pages.isolate_range(part, MigrateType::Movable).unwrap();
+    m.pages.restore_range(isolated, MigrateType::Movable);
+    block.page().clear_flags_owned(crate::page::PageFlags::LRU);
+    m.pages.free_pages(block);
+    m.pages.free_contig_range(take(&m, part).unwrap());
+}
+
+#[test]
+fn a_range_inside_of_a_block_in_use_is_busy_whatever_the_block_is() {
+    let m = TestMachine::new(64);
+    for gfp in [Gfp::KERNEL, Gfp::HIGHUSER_MOVABLE, Gfp::KERNEL | Gfp::COMP] {
+        let block = m.pages.alloc_pages(gfp, Order::MAX).unwrap();
+        let (pageblock, part) = second_pageblock(&m, &block);
+        for range in [pageblock, part] {
+            assert_eq!(take(&m, range).unwrap_err(), ContigError::InUse(range.start), "{gfp:?}");
+            assert_eq!(isolated_pages(&m, range), 0);
+            m.pages.validate();
+        }
+        m.pages.free_pages(block);
+    }
+}
+
+#[test]
+fn a_pageblock_that_two_zones_share_cannot_be_set_aside() {
+    let m = TestMachine::with(46, 2, 1);
+    let border = Pfn::new(23 << 8);
+    for range in [PfnRange::new(border, border + 10), PfnRange::new(border + 90, border + 1000)] {
+        assert_eq!(take(&m, range).unwrap_err(), ContigError::NotOneZone, "{range:?}");
+        assert_eq!(isolated_pages(&m, range), 0);
+    }
+    let below = PfnRange::new(Pfn::new(border.get() - 1000), border);
+    assert_eq!(take(&m, below).unwrap_err(), ContigError::NotOneZone);
+    let behind = PfnRange::new(border.align_up(PAGEBLOCK_NR_PAGES), border + 1000);
+    m.pages.free_contig_range(take(&m, behind).unwrap());
 }
 
 #[test]

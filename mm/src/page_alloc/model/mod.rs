@@ -19,7 +19,8 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use std::vec::Vec;
 
-const MIB: u64 = 48;
+/// So that the nodes' border is in the middle of a pageblock.
+const MIB: u64 = 46;
 const FRAMES: u64 = (MIB << 20) / crate::PAGE_SIZE as u64;
 const NODES: u16 = 2;
 const CPUS: u32 = 3;
@@ -245,8 +246,10 @@ impl World {
         }
     }
 
+    /// Whether all pageblocks that a range touches are of one zone.
     fn is_one_zone(&self, range: PfnRange) -> bool {
-        let (first, last) = (self.page(range.start), self.page(Pfn::new(range.end.get() - 1)));
+        let all = pageblocks(range);
+        let (first, last) = (self.page(all.start), self.page(Pfn::new(all.end.get().min(FRAMES) - 1)));
         (first.node(), first.zone()) == (last.node(), last.zone())
     }
 
@@ -266,7 +269,7 @@ impl World {
             ContigError::InUse(pfn) => {
                 assert!(range.contains(pfn) && self.map.owner(pfn).is_some(), "{pfn} is free")
             }
-            ContigError::Contended => assert!(self.is_aside(range)),
+            ContigError::Contended(pfn) => assert!(self.is_aside(PfnRange::new(pfn, pfn + 1))),
         }
     }
 

@@ -10,6 +10,7 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use kernel::cpu::call::{self, Interrupts};
 use kernel::cpu::online;
 use mm::arch::{IrqGuard, Machine};
+use mm::cma::Wanted;
 use mm::numa::NodeMask;
 use mm::page::PageRef;
 use mm::page_alloc::{ContigType, FailSpec, PageBlock};
@@ -424,8 +425,9 @@ impl Worker {
     fn area(&mut self) {
         let memory = memory();
         let Some(area) = &memory.cma else { return };
-        let (nr, align) = (1 + self.random.below(300), order(self.random.below(4) as u8));
-        match area.alloc(memory.pages, nr, align, Gfp::KERNEL | Gfp::NOWARN, &Interrupts) {
+        let (nr_pages, align) = (1 + self.random.below(300), order(self.random.below(4) as u8));
+        let wanted = Wanted { nr_pages, align, gfp: Gfp::KERNEL | Gfp::NOWARN };
+        match area.alloc(memory.pages, wanted, &Interrupts) {
             Ok(taken) => {
                 assert!(taken.pages().start.is_aligned(align.nr_pages()));
                 self.count_range(taken.pages());
