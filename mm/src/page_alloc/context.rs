@@ -64,12 +64,17 @@ impl PageAllocator {
     #[inline(always)]
     #[cfg_attr(debug_assertions, track_caller)]
     pub(super) fn might_alloc(&self, gfp: Gfp) {
-        if cfg!(debug_assertions)
-            && self.allowed(gfp).contains(Gfp::DIRECT_RECLAIM)
-            && !arch::may_sleep()
-            && self.running.is_new(Location::caller())
+        if cfg!(debug_assertions) {
+            self.might_alloc_at(gfp, Location::caller());
+        }
+    }
+
+    /// The same for an allocation at `place`, which may need no page.
+    #[inline]
+    pub(crate) fn might_alloc_at(&self, gfp: Gfp, place: &'static Location<'static>) {
+        if self.allowed(gfp).contains(Gfp::DIRECT_RECLAIM) && !arch::may_sleep() && self.running.is_new(place)
         {
-            self.report_sleep(Location::caller());
+            self.report_sleep(place);
         }
     }
 

@@ -17,6 +17,7 @@
 use core::cell::UnsafeCell;
 use core::fmt;
 use core::ops::Deref;
+use core::panic::Location;
 use core::ptr::NonNull;
 
 use super::geometry::Geometry;
@@ -172,7 +173,9 @@ impl<'a> Cache<'a> {
     /// # Errors
     /// [`Error::NoMemory`].
     #[inline(always)]
+    #[cfg_attr(debug_assertions, track_caller)]
     pub fn alloc(&self, gfp: Gfp) -> Result<NonNull<u8>, Error> {
+        self.might_alloc(gfp);
         let irq = IrqGuard::new();
         // SAFETY: the closure does not come back to the magazines.
         let object = unsafe { self.magazines.with(&irq, Magazine::pop) };
@@ -192,6 +195,7 @@ impl<'a> Cache<'a> {
     /// # Errors
     /// As [`alloc`](Self::alloc).
     #[inline]
+    #[cfg_attr(debug_assertions, track_caller)]
     pub fn zalloc(&self, gfp: Gfp) -> Result<NonNull<u8>, Error> {
         self.alloc(gfp | Gfp::ZERO)
     }
@@ -201,10 +205,12 @@ impl<'a> Cache<'a> {
     ///
     /// # Errors
     /// [`Error::NoMemory`]; [`Error::Invalid`] when there is no such node.
+    #[cfg_attr(debug_assertions, track_caller)]
     pub fn alloc_node(&self, gfp: Gfp, node: NodeId) -> Result<NonNull<u8>, Error> {
         if node.index() >= self.nr_nodes {
             return Err(Error::Invalid);
         }
+        self.might_alloc(gfp);
         let irq = IrqGuard::new();
         // SAFETY: the closure does not come back to the magazines.
         let object = unsafe { self.magazines.with(&irq, |m| if m.node() == node { m.pop() } else { None }) };
@@ -217,6 +223,16 @@ impl<'a> Cache<'a> {
             self.zero(object);
         }
         Ok(object)
+    }
+
+    /// In debug builds, an allocation that may wait where nobody may is a bug even when an object is at hand (Linux:
+    /// `might_alloc` in `slab_pre_alloc_hook`).
+    #[inline(always)]
+    #[cfg_attr(debug_assertions, track_caller)]
+    fn might_alloc(&self, gfp: Gfp) {
+        if cfg!(debug_assertions) && gfp.contains(Gfp::DIRECT_RECLAIM) {
+            self.pages.might_alloc(gfp, Location::caller());
+        }
     }
 
     #[inline]

@@ -170,6 +170,7 @@ impl<'a> Slub<'a> {
     /// # Errors
     /// [`Error::NoMemory`]; [`Error::TooLarge`] above [`KMALLOC_MAX_SIZE`].
     #[inline]
+    #[cfg_attr(debug_assertions, track_caller)]
     pub fn kmalloc(&self, size: usize, gfp: Gfp) -> Result<NonNull<u8>, Error> {
         // One comparison for both ends: no bytes wrap round.
         if size.wrapping_sub(1) < KMALLOC_MAX_CACHE_SIZE {
@@ -183,6 +184,7 @@ impl<'a> Slub<'a> {
     /// # Errors
     /// As [`kmalloc`](Self::kmalloc).
     #[inline]
+    #[cfg_attr(debug_assertions, track_caller)]
     pub fn kzalloc(&self, size: usize, gfp: Gfp) -> Result<NonNull<u8>, Error> {
         self.kmalloc(size, gfp | Gfp::ZERO)
     }
@@ -191,6 +193,7 @@ impl<'a> Slub<'a> {
     ///
     /// # Errors
     /// As [`kmalloc`](Self::kmalloc), and [`Error::Invalid`] when there is no such node.
+    #[cfg_attr(debug_assertions, track_caller)]
     pub fn kmalloc_node(&self, size: usize, gfp: Gfp, node: NodeId) -> Result<NonNull<u8>, Error> {
         if node.index() >= self.nr_nodes {
             return Err(Error::Invalid);
@@ -290,6 +293,7 @@ impl<'a> Slub<'a> {
     ///
     /// # Safety
     /// `pointer` came from here and is the caller's; it is not used any more unless this fails.
+    #[cfg_attr(debug_assertions, track_caller)]
     pub unsafe fn krealloc(&self, pointer: NonNull<u8>, size: usize, gfp: Gfp) -> Result<NonNull<u8>, Error> {
         // SAFETY: the caller's allocation, copied into a new one that does not overlap it.
         unsafe {

@@ -1,5 +1,7 @@
 //! Where slabs come from: the page allocator, or in tests one that fails on demand.
 
+use core::panic::Location;
+
 use crate::counters::NodeStat;
 use crate::gfp::Gfp;
 use crate::id::NodeId;
@@ -24,6 +26,12 @@ pub unsafe trait PageSource: Sync {
     /// The block came from [`alloc_block`](Self::alloc_block) with that order, and nobody uses it any more.
     unsafe fn free_block(&self, head: PagePtr, order: Order);
 
+    /// An allocation with those flags, at `place`, is about to be made: debug builds say so when it may sleep where nobody may
+    /// (Linux: `might_alloc`).
+    fn might_alloc(&self, gfp: Gfp, place: &'static Location<'static>) {
+        let _ = (gfp, place);
+    }
+
     /// So many pages more, or fewer, of that node hold slabs, reclaimable ones or not.
     fn count(&self, node: NodeId, kind: NodeStat, nr_pages: i64);
 }
@@ -41,6 +49,10 @@ unsafe impl PageSource for PageAllocator {
     unsafe fn free_block(&self, head: PagePtr, order: Order) {
         // SAFETY: the caller's block, from `alloc_block`.
         self.free_pages(unsafe { PageBlock::from_raw(head, order) });
+    }
+
+    fn might_alloc(&self, gfp: Gfp, place: &'static Location<'static>) {
+        self.might_alloc_at(gfp, place);
     }
 
     fn count(&self, node: NodeId, kind: NodeStat, nr_pages: i64) {

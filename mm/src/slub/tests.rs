@@ -5,6 +5,7 @@ mod misuse;
 mod model;
 
 use core::alloc::{GlobalAlloc, Layout};
+use core::panic::Location;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::boxed::Box;
@@ -43,6 +44,10 @@ unsafe impl PageSource for Source<'_> {
     unsafe fn free_block(&self, head: PagePtr, order: Order) {
         // SAFETY: the caller's block.
         unsafe { self.pages.free_block(head, order) }
+    }
+
+    fn might_alloc(&self, gfp: Gfp, place: &'static Location<'static>) {
+        self.pages.might_alloc_at(gfp, place);
     }
 
     fn count(&self, node: NodeId, kind: NodeStat, nr_pages: i64) {

@@ -1,6 +1,7 @@
 //! Freeing what must not be freed. Debug builds find it at once.
 
 use super::*;
+use crate::arch::IrqGuard;
 
 fn with_object(f: impl FnOnce(&Fixture, &CacheHandle<'static>, NonNull<u8>)) {
     let fixture = Fixture::new();
@@ -60,4 +61,28 @@ fn freeing_pages_as_an_object_is_caught() {
         // SAFETY: see above.
         unsafe { f.slub.kfree(at) };
     });
+}
+
+#[test]
+fn an_allocation_that_may_wait_where_nobody_may_is_a_bug_even_with_an_object_at_hand() {
+    let f = Fixture::new();
+    let cache = f.slub.create(CacheParams::new("test", 48)).unwrap();
+    // SAFETY: objects just allocated, one from each.
+    let free = |objects: [NonNull<u8>; 2]| unsafe {
+        cache.free(objects[0]);
+        f.slub.kfree(objects[1]);
+    };
+    free([cache.alloc(Gfp::KERNEL).unwrap(), f.slub.kmalloc(64, Gfp::KERNEL).unwrap()]);
+    let ((), lines) = capture(|| {
+        let _irq = IrqGuard::new();
+        for _ in 0..2 {
+            free([cache.alloc(Gfp::KERNEL).unwrap(), f.slub.kzalloc(64, Gfp::KERNEL).unwrap()]);
+        }
+        free([cache.alloc(Gfp::ATOMIC_CONTEXT).unwrap(), f.slub.kmalloc(64, Gfp::NOWAIT).unwrap()]);
+    });
+    let is_bug = |line: &&String| line.starts_with("BUG: sleeping function called from invalid context");
+    let bugs: Vec<_> = lines.iter().filter(is_bug).collect();
+    assert_eq!(bugs.len(), 2, "one for each place: {lines:#?}");
+    assert!(bugs.iter().all(|line| line.contains("misuse.rs:")), "{bugs:?}");
+    f.destroy(cache);
 }
