@@ -65,11 +65,11 @@ impl BadReason {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct BadPage {
     /// The page.
-    pub page: PagePtr,
+    pub(crate) page: PagePtr,
     /// Its frame.
-    pub pfn: Pfn,
+    pub(crate) pfn: Pfn,
     /// What is wrong.
-    pub reason: BadReason,
+    pub(crate) reason: BadReason,
 }
 
 impl BadPage {

@@ -21,7 +21,7 @@ impl FreeAreas {
     ///
     /// # Errors
     /// A block in it that is not in the state of a free block.
-    pub fn retype_pageblock(
+    pub(crate) fn retype_pageblock(
         &mut self,
         page: PagePtr,
         to: MigrateType,
@@ -101,7 +101,7 @@ impl FreeAreas {
     /// # Errors
     /// [`TakeError::InUse`]: the first page that is not, and nothing was taken. [`TakeError::Bad`]: a block that is not in the
     /// state of a free one.
-    pub fn take_range(
+    pub(crate) fn take_range(
         &mut self,
         range: PfnRange,
         page_of: impl Fn(Pfn) -> PagePtr,
@@ -141,7 +141,7 @@ impl FreeAreas {
 
 /// Why a range was not taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum TakeError {
+pub(crate) enum TakeError {
     /// This page is not free, or not set aside.
     InUse(Pfn),
     /// The free lists are broken.

@@ -21,7 +21,8 @@
 //!
 //! # Locking
 //! None of its own: a `FreeAreas` is what the zone's lock protects (Linux: `zone->lock`). Usable in any context that may
-//! take that lock.
+//! take that lock. Outside of this crate a `FreeAreas` can only be looked at: whoever allocates and frees has to know what
+//! is whose.
 //!
 //! # Not here
 //! Watermarks and zones (`page_alloc`, `zone`), per-CPU lists (`pcp`), where pageblock types are stored (`sparse`).
@@ -46,7 +47,7 @@ pub(crate) use bad::why_not_free;
 pub use bad::{BadPage, BadReason};
 pub use block::{FreeArea, FreeBlock};
 pub(crate) use block::{later, note_migrate_type, note_type_number, noted_migrate_type, taken_from};
-pub use isolate::TakeError;
+pub(crate) use isolate::TakeError;
 pub use list::{End, FreeList};
 
 use block::{Bounds, Note, Place, is_listed, mark, unmark};
@@ -98,7 +99,7 @@ const fn mergeable(migrate_type: MigrateType) -> bool {
 
 impl FreeAreas {
     /// No free pages, of the zone whose pages have that [`zone_key`](Page::zone_key) and that spans those frames.
-    pub fn new(machine: Machine, zone_key: usize, span: PfnRange) -> Self {
+    pub(crate) fn new(machine: Machine, zone_key: usize, span: PfnRange) -> Self {
         Self {
             zone: Bounds::new(machine, zone_key, span),
             areas: [const { FreeArea::new() }; Order::COUNT],
@@ -134,7 +135,7 @@ impl FreeAreas {
     /// The type as which a block is to be freed that was `as_freed` before the zone was locked: its pageblock may have
     /// been isolated since, or let go (Linux: the checks of `has_isolate_pageblock`).
     #[inline(always)]
-    pub fn type_to_free(
+    pub(crate) fn type_to_free(
         &self,
         block: &FreeBlock,
         as_freed: MigrateType,
@@ -165,7 +166,7 @@ impl FreeAreas {
     /// # Errors
     /// A block whose page is not in the state of a free block.
     #[inline]
-    pub fn alloc(
+    pub(crate) fn alloc(
         &mut self,
         order: Order,
         migrate_type: MigrateType,
@@ -200,7 +201,7 @@ impl FreeAreas {
     /// # Errors
     /// As [`alloc`](Self::alloc).
     #[inline(always)]
-    pub fn alloc_of_type(
+    pub(crate) fn alloc_of_type(
         &mut self,
         order: Order,
         migrate_type: MigrateType,
@@ -252,7 +253,7 @@ impl FreeAreas {
     ///
     /// # Errors
     /// As [`alloc`](Self::alloc); what was taken until then has gone to `sink`.
-    pub fn alloc_bulk(
+    pub(crate) fn alloc_bulk(
         &mut self,
         order: Order,
         migrate_type: MigrateType,
@@ -286,7 +287,7 @@ impl FreeAreas {
     /// # Errors
     /// A page that is not in the state of one to be freed: mapped, used, free already, outside the zone.
     #[inline(always)]
-    pub fn free(
+    pub(crate) fn free(
         &mut self,
         block: FreeBlock,
         migrate_type: MigrateType,

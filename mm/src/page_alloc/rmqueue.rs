@@ -1,6 +1,6 @@
 //! What takes a zone's lock: blocks between a zone's free lists and a CPU's lists, and single ones.
 
-use crate::arch::IrqGuard;
+use crate::arch::{IrqGuard, cpu_id};
 use crate::buddy::{BadPage, Fragment, FreeAreas, FreeBlock, Pageblocks, note_migrate_type, taken_from};
 use crate::gfp::{Gfp, MigrateType};
 use crate::id::CpuId;
@@ -103,15 +103,14 @@ impl PageAllocator {
         self.nodes().populated_zones().for_each(|zone| self.drain_zone(zone));
     }
 
-    /// The same for the lists of one zone (Linux: `drain_local_pages` of a zone).
+    /// The same for the lists of one zone (Linux: `drain_local_pages` of a zone). One without memory has none.
     pub fn drain_zone(&self, zone: &Zone) {
         let irq = IrqGuard::new();
-        self.with_pcp(zone, &irq, |pcp| {
-            let count = pcp.count();
-            if count > 0 {
-                free_from_pcp(zone, pcp, ListIdx::FIRST, count, &irq);
-            }
-        });
+        if has_pages(zone, cpu_id()) {
+            self.with_pcp(zone, &irq, |pcp| {
+                free_from_pcp(zone, pcp, ListIdx::FIRST, pcp.count(), &irq);
+            });
+        }
     }
 
     /// The same on all CPUs; asks only those that have pages of the zone (Linux: `drain_all_pages` of a zone). Pages that

@@ -230,7 +230,7 @@ impl Pcp {
 
     /// Takes the block of a list that was put there last.
     #[inline(always)]
-    pub fn pop(&mut self, list: ListIdx, order: Order) -> Option<FreeBlock> {
+    pub(crate) fn pop(&mut self, list: ListIdx, order: Order) -> Option<FreeBlock> {
         debug_assert_eq!(order, list.order());
         let block = self.lists[list.index()].pop(order)?;
         self.add_count((order.nr_pages() as u32).wrapping_neg());
@@ -241,7 +241,7 @@ impl Pcp {
     /// Takes blocks of a list for the empty ones of `slots`, the first one first, from `at` on, as long as there are both.
     /// How many; `at` is then where to go on.
     #[inline(always)]
-    pub fn pop_into<T>(
+    pub(crate) fn pop_into<T>(
         &mut self,
         list: ListIdx,
         order: Order,
@@ -266,7 +266,7 @@ impl Pcp {
 
     /// Puts a block on its list, where it is taken next.
     #[inline(always)]
-    pub fn push(&mut self, list: ListIdx, block: FreeBlock) -> Fill {
+    pub(crate) fn push(&mut self, list: ListIdx, block: FreeBlock) -> Fill {
         let order = block.order();
         debug_assert_eq!(order, list.order());
         self.lists[list.index()].push(block);
@@ -303,7 +303,7 @@ impl Pcp {
 
     /// Puts a block behind the others of its list: one of a refill.
     #[inline]
-    pub fn refill(&mut self, list: ListIdx, block: FreeBlock) {
+    pub(crate) fn refill(&mut self, list: ListIdx, block: FreeBlock) {
         debug_assert_eq!(block.order(), list.order());
         self.add_count(block.order().nr_pages() as u32);
         self.lists[list.index()].push_last(block);
@@ -312,7 +312,7 @@ impl Pcp {
     /// Takes the oldest block of `at`, or of the next list that has one, to be given back as the type that comes with it;
     /// `at` is then where to go on. `None` when all lists are empty (Linux: `free_pcppages_bulk`).
     #[inline]
-    pub fn pop_oldest(&mut self, at: &mut ListIdx) -> Option<(FreeBlock, MigrateType)> {
+    pub(crate) fn pop_oldest(&mut self, at: &mut ListIdx) -> Option<(FreeBlock, MigrateType)> {
         for _ in 0..ListIdx::COUNT {
             let order = at.order();
             if let Some(block) = self.lists[at.index()].pop_last(order) {

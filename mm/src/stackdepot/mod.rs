@@ -60,7 +60,10 @@ pub(crate) fn tracer() -> Option<&'static dyn Tracer> {
 }
 
 /// Where a depot's memory comes from. Neither function comes back to the depot.
-pub trait DepotMemory {
+///
+/// # Safety
+/// What [`alloc`](Self::alloc) returns is as it says, and nobody else's until it is given back.
+pub unsafe trait DepotMemory {
     /// A zeroed block, aligned to its size, for good or until `free`; `None`: there is none now.
     fn alloc(&self, order: Order) -> Option<NonNull<u8>>;
 

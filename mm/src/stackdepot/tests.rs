@@ -27,7 +27,8 @@ fn layout(order: Order) -> Layout {
     Layout::from_size_align(order.size_bytes(), order.size_bytes()).unwrap()
 }
 
-impl DepotMemory for Heap {
+// SAFETY: the host's blocks.
+unsafe impl DepotMemory for Heap {
     fn alloc(&self, order: Order) -> Option<NonNull<u8>> {
         self.left.set(self.left.get().checked_sub(1)?);
         // SAFETY: a size above 0.
@@ -104,7 +105,8 @@ fn without_memory_what_is_there_is_found_and_nothing_else() {
 #[test]
 fn when_no_larger_table_is_to_be_had_chains_grow() {
     struct Small(Heap);
-    impl DepotMemory for Small {
+    // SAFETY: as `Heap`.
+    unsafe impl DepotMemory for Small {
         fn alloc(&self, order: Order) -> Option<NonNull<u8>> {
             if order > Order::ZERO { None } else { self.0.alloc(order) }
         }
@@ -123,7 +125,8 @@ fn several_threads_find_the_same_stacks() {
     struct Shared(std::sync::Mutex<Heap>);
     // SAFETY: behind a lock.
     unsafe impl Sync for Shared {}
-    impl DepotMemory for Shared {
+    // SAFETY: as `Heap`.
+    unsafe impl DepotMemory for Shared {
         fn alloc(&self, order: Order) -> Option<NonNull<u8>> {
             self.0.lock().unwrap().alloc(order)
         }

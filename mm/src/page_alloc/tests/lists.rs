@@ -36,6 +36,15 @@ impl CallCpus for OneByOne {
 }
 
 #[test]
+fn a_zone_without_memory_has_no_lists_to_drain() {
+    let m = TestMachine::new(32);
+    let empty = m.pages.nodes().get(NodeId(0)).unwrap().zone(ZoneIdx::Movable);
+    assert!(!empty.is_populated());
+    m.pages.drain_zone(empty);
+    m.pages.drain_zone_all(empty, &m);
+}
+
+#[test]
 fn lists_hold_less_while_a_zone_is_reclaimed() {
     let m = TestMachine::new(256);
     let zone = dma32(&m, 0);

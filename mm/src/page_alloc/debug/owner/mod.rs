@@ -144,7 +144,8 @@ fn now_ns() -> u64 {
 /// Memory for the depot: pages that are not recorded (O3).
 struct Unrecorded<'a>(&'a PageAllocator);
 
-impl DepotMemory for Unrecorded<'_> {
+// SAFETY: the page allocator's blocks, which are nobody else's.
+unsafe impl DepotMemory for Unrecorded<'_> {
     fn alloc(&self, order: Order) -> Option<NonNull<u8>> {
         let gfp = Gfp::NOWAIT | Gfp::NOWARN | Gfp::ZERO;
         let request = PageRequest::new(gfp, order, None);
