@@ -178,17 +178,18 @@ fn options(add: &mut impl FnMut(&str, fn() -> Result<(), Failed>)) {
             \"sysctl.vm.lowmem_reserve_ratio=64 16 8 0 0\" sysctl.vm.nosuch=1 sysctl.vm.watermark_scale_factor=0";
         let options =
             "movablecore=256M kernelcore=1% mminit_loglevel=1 loglevel=8 transparent_hugepage=never";
-        let boot =
-            format!("--memory 2G --timeout 240 -- '{options} {settings} dump=zoneinfo,sys/vm poweroff'");
+        let boot = format!(
+            "--memory 2G --smp 2 --timeout 240 -- '{options} {settings} dump=zoneinfo,sys/vm poweroff'"
+        );
         let run = strata(&boot)?.ends(0)?;
         run.prints("Failed to set sysctl parameter 'vm.nosuch=1': parameter not found")?;
         run.prints("Failed to set sysctl parameter 'vm.watermark_scale_factor=0': invalid value")?;
         run.prints("  Node 0: 0x0000000070000000")?;
         run.prints("mminit::zonelist general 0:Movable = 0:Movable 0:DMA32 0:DMA ")?;
         run.prints("--- begin /proc/sys/vm/min_free_kbytes ---\n65536\n--- end")?;
-        // DMA keeps a 64th, not a 256th, of what DMA32 manages; lists hold a hundredth of DMA's 3840 pages.
+        // DMA keeps a 64th, not a 256th, of what DMA32 manages; the two CPUs share a hundredth of DMA's 3840 pages.
         run.prints("protection: (0, 7")?;
-        run.prints("              high:  38\n")
+        run.prints("              high:  19\n")
     });
     add("malformed_sizes_of_movable_memory_are_reported_and_the_boot_goes_on", || {
         let run = strata("--timeout 240 -- kernelcore=101% movablecore=x movable_node poweroff")?.ends(0)?;

@@ -14,6 +14,8 @@ FLAGS = (
 # What mm::pcp says: a row of lists for each order up to this one, and for a pageblock's; in it one for each of so many
 # types.
 COSTLY_ORDER, PCP_TYPES = 3, 3
+# The word in which a page of a per-CPU list has its type.
+FREED_AS = 3
 ZONE_NAMES = {"Dma": "DMA", "Dma32": "DMA32"}
 TYPE_NAMES = {"Cma": "CMA"}
 
@@ -80,7 +82,7 @@ def pcp_pages(zone):
 
 
 def pcp_blocks(zone, memory):
-    """(CPU, type's number, order, first frame) of each block on a CPU's lists."""
+    """(CPU, type's number, order, first frame) of each block on a CPU's lists, and of the one it has spare."""
     for cpu, pcp in pcps(zone):
         # A stop may be inside of a list operation: the count bounds what is followed.
         pages = values.number(pcp["count"])
@@ -93,6 +95,11 @@ def pcp_blocks(zone, memory):
                 yield cpu, type_number, order, memory.pfn_of(address)
                 pages -= 1 << order
                 address = values.raw(values.at(address, "mm::page::Page")["words"][0])
+        spare = values.find(pcp["spare"], "mm::buddy::block::FreeBlock")
+        if spare is not None:
+            address = values.pointer(spare["page"])
+            type_number = values.raw(values.at(address, "mm::page::Page")["words"][FREED_AS])
+            yield cpu, type_number, values.number(spare["order"]), memory.pfn_of(address)
 
 
 def show_nodes():

@@ -153,12 +153,44 @@ impl PageAllocator {
     /// Gives back a block whose pages have been checked.
     #[inline(always)]
     pub(super) fn free_clean(&self, block: FreeBlock) {
-        let Some(row) = ListRow::of(block.order()) else { return self.free_to_buddy(block) };
+        let Some(row) = ListRow::of(block.order()) else { return self.free_unlisted(block) };
         let number = self.type_number(&block);
         note_type_number(&block, number);
         match row.list(number) {
             Some(list) => self.free_to_list(block, list),
             None => self.free_elsewhere(block, number),
+        }
+    }
+
+    /// A block of an order without lists: this CPU keeps the last one, and the one before goes to the buddy.
+    #[inline(never)]
+    fn free_unlisted(&self, block: FreeBlock) {
+        let number = self.type_number(&block);
+        if !Pcp::may_keep(block.order()) || number as usize >= MigrateType::PCP_COUNT {
+            return self.free_to_buddy(block);
+        }
+        note_type_number(&block, number);
+        let (key, order) = (block.page().zone_key(), block.order());
+        let irq = IrqGuard::new();
+        // SAFETY: as in `pop_local`.
+        let kept = unsafe {
+            self.local.with(&irq, |local| {
+                match local.here.get(key.wrapping_sub(local.first_key)).copied().flatten() {
+                    Some(pcp) => {
+                        let pcp = &mut *pcp.as_ptr();
+                        let kept = pcp.keep_spare(block);
+                        if kept.is_ok() {
+                            pcp.events.freed(order);
+                        }
+                        kept
+                    }
+                    None => Err(block),
+                }
+            })
+        };
+        drop(irq);
+        if let Err(block) = kept {
+            self.free_to_buddy(block);
         }
     }
 

@@ -1,7 +1,9 @@
 //! What takes a zone's lock: blocks between a zone's free lists and a CPU's lists, and single ones.
 
 use crate::arch::{IrqGuard, cpu_id};
-use crate::buddy::{BadPage, Fragment, FreeAreas, FreeBlock, Pageblocks, note_migrate_type, taken_from};
+use crate::buddy::{
+    BadPage, Fragment, FreeAreas, FreeBlock, Pageblocks, note_migrate_type, noted_migrate_type, taken_from,
+};
 use crate::gfp::{Gfp, MigrateType};
 use crate::id::CpuId;
 use crate::order::{Order, PAGEBLOCK_ORDER};
@@ -38,6 +40,31 @@ pub(super) fn with_free<R>(zone: &Zone, irq: &IrqGuard, f: impl FnOnce(&mut Free
     result
 }
 
+/// The same for the CPU of `pcp`, which gives back the block that it keeps first (S1 of `pcp`).
+#[inline]
+fn with_free_for<R>(
+    zone: &Zone,
+    pcp: &mut Pcp,
+    irq: &IrqGuard,
+    f: impl FnOnce(&mut FreeAreas, &mut Pcp) -> R,
+) -> R {
+    with_free(zone, irq, |free| {
+        if let Some(spare) = pcp.take_spare() {
+            give_back(zone, free, spare);
+        }
+        f(free, pcp)
+    })
+}
+
+/// Frees a block that has noted its type.
+#[cold]
+#[inline(never)]
+fn give_back(zone: &Zone, free: &mut FreeAreas, block: FreeBlock) {
+    let noted = noted_migrate_type(&block).unwrap_or(MigrateType::Movable);
+    let migrate_type = free.type_to_free(&block, noted, zone.sparse());
+    sound(free.free(block, migrate_type, None, zone.sparse()));
+}
+
 impl PageAllocator {
     /// Gives back what a CPU's lists hold too much after a push of `page`'s block to `list`.
     #[cold]
@@ -50,13 +77,30 @@ impl PageAllocator {
         }
     }
 
-    /// An allocation of an order without lists: from the first zone when that is above its low watermark and has a block
-    /// of the type, else as any other.
+    /// An allocation of an order without lists: the block that this CPU has kept, or one from the first zone when that is
+    /// above its low watermark and has a block of the type, else as any other.
     #[inline(never)]
     pub(super) fn alloc_unlisted(&self, gfp: Gfp, order: Order) -> Result<PageBlock, AllocError> {
         let irq = IrqGuard::new();
+        let spare = self.with_preferred(gfp.zone(), &irq, |_, pcp| {
+            let block = pcp.pop_spare(order, gfp.migrate_type())?;
+            pcp.events.allocated(order);
+            Some(block)
+        });
+        match spare.flatten() {
+            Some(block) => {
+                drop(irq);
+                Ok(self.hand_out(block, gfp))
+            }
+            None => self.alloc_merged(gfp, order, irq),
+        }
+    }
+
+    #[inline(never)]
+    fn alloc_merged(&self, gfp: Gfp, order: Order, irq: IrqGuard) -> Result<PageBlock, AllocError> {
         let block = self.with_preferred(gfp.zone(), &irq, |zone, pcp| {
-            let block = take_first_choice(zone, gfp, order, &irq)?;
+            let take = |free: &mut FreeAreas, _: &mut Pcp| take_first_choice(zone, free, gfp, order);
+            let block = with_free_for(zone, pcp, &irq, take)?;
             pcp.events.allocated(order);
             Some(block)
         });
@@ -72,29 +116,26 @@ impl PageAllocator {
         self.take_back(&block);
         let zone = self.nodes().zone_of(&block.page());
         let (irq, order) = (IrqGuard::new(), block.order());
-        let mut free = zone.free().lock_irq(&irq);
-        if free.has_isolated() {
-            drop(free);
-            self.free_among_isolated(zone, block, &irq);
-        } else {
-            let migrate_type = self.type_of(&block);
-            sound(free.free(block, migrate_type, None, zone.sparse()));
-            zone.add_free(&mut free, order.nr_pages() as i64);
-            drop(free);
-        }
-        self.with_pcp(zone, &irq, |pcp| pcp.events.freed(order));
+        self.with_pcp(zone, &irq, |pcp| {
+            with_free_for(zone, pcp, &irq, |free, _| {
+                if free.has_isolated() {
+                    return self.free_among_isolated(zone, free, block);
+                }
+                let migrate_type = self.type_of(&block);
+                sound(free.free(block, migrate_type, None, zone.sparse()));
+            });
+            pcp.events.freed(order);
+        });
     }
 
-    /// The same while pageblocks of the zone are isolated: each pageblock of the block by itself, for only some may be.
+    /// A block while pageblocks of the zone are isolated: each pageblock of it by itself, for only some may be.
     #[cold]
-    fn free_among_isolated(&self, zone: &Zone, block: FreeBlock, irq: &IrqGuard) {
+    fn free_among_isolated(&self, zone: &Zone, free: &mut FreeAreas, block: FreeBlock) {
         let order = block.order().min(PAGEBLOCK_ORDER);
-        with_free(zone, irq, |free| {
-            for part in block.shatter(order) {
-                let migrate_type = self.type_of(&part);
-                sound(free.free(part, migrate_type, None, zone.sparse()));
-            }
-        });
+        for part in block.shatter(order) {
+            let migrate_type = self.type_of(&part);
+            sound(free.free(part, migrate_type, None, zone.sparse()));
+        }
     }
 
     /// Gives all pages on this CPU's lists back to the buddy (Linux: `drain_local_pages`). Any context; takes each zone's
@@ -150,18 +191,15 @@ fn has_pages(zone: &Zone, cpu: CpuId) -> bool {
 
 /// A block of the wanted type, when the zone stays above its low watermark.
 #[inline(always)]
-fn take_first_choice(zone: &Zone, gfp: Gfp, order: Order, irq: &IrqGuard) -> Option<FreeBlock> {
+fn take_first_choice(zone: &Zone, free: &mut FreeAreas, gfp: Gfp, order: Order) -> Option<FreeBlock> {
     let floor = zone.watermark(Watermark::Low) + zone.lowmem_reserve(gfp.zone()) + order.nr_pages() - 1;
-    let mut free = zone.free().lock_irq(irq);
     let wanted = gfp.migrate_type();
     let cma = if wanted == MigrateType::Movable { 0 } else { free.pages_of(MigrateType::Cma) };
     if free.free_pages() <= floor + cma + free.pages_of(MigrateType::HighAtomic) {
         return None;
     }
     let source = free.source(order, wanted)?;
-    let block = sound(free.alloc_of_type(order, source))?;
-    zone.add_free(&mut free, -(order.nr_pages() as i64));
-    Some(block)
+    sound(free.alloc_of_type(order, source))
 }
 
 /// A block from a list, refilled when it is empty (Linux: `rmqueue_pcplist`).
@@ -177,7 +215,7 @@ pub(super) fn take_by_list(
     if let Some(block) = pcp.pop(list, request.order) {
         return Some(block);
     }
-    with_free(zone, irq, |free| {
+    with_free_for(zone, pcp, irq, |free, pcp| {
         if !depth.fits(zone, free, request.order, request.highest) {
             return;
         }
@@ -195,7 +233,10 @@ pub(super) fn refill_list(
     irq: &IrqGuard,
 ) -> bool {
     let (before, depth) = (pcp.count(), Depth::first(request.gfp));
-    with_free(zone, irq, |free| refill(zone, free, pcp, list, request, depth, Fragment::Allowed));
+    let fill = |free: &mut FreeAreas, pcp: &mut Pcp| {
+        refill(zone, free, pcp, list, request, depth, Fragment::Allowed);
+    };
+    with_free_for(zone, pcp, irq, fill);
     pcp.count() > before
 }
 
@@ -233,12 +274,16 @@ fn refill(
 /// A single block of an order without lists (Linux: `rmqueue_buddy`).
 pub(super) fn take_one(
     zone: &Zone,
+    pcp: &mut Pcp,
     request: &Request<'_>,
     depth: Depth,
     fragment: Fragment,
     irq: &IrqGuard,
 ) -> Option<FreeBlock> {
-    let block = with_free(zone, irq, |free| {
+    if let Some(spare) = pcp.pop_spare(request.order, request.migrate_type) {
+        return Some(spare);
+    }
+    let block = with_free_for(zone, pcp, irq, |free, _| {
         if !depth.fits(zone, free, request.order, request.highest) {
             return None;
         }
@@ -267,7 +312,7 @@ fn rmqueue(
 
 /// Gives back at least `nr_pages` pages, from `list` on in turn (Linux: `free_pcppages_bulk`).
 fn free_from_pcp(zone: &Zone, pcp: &mut Pcp, mut list: ListIdx, nr_pages: u32, irq: &IrqGuard) {
-    with_free(zone, irq, |free| {
+    with_free_for(zone, pcp, irq, |free, pcp| {
         let mut left = nr_pages;
         while left > 0 {
             let Some((block, migrate_type)) = pcp.pop_oldest(&mut list) else { break };

@@ -143,7 +143,7 @@ impl PageAllocator {
         let block = self.with_pcp(zone, &irq, |pcp| {
             let block = match ListIdx::new(request.order, request.migrate_type) {
                 Some(list) => take_by_list(zone, pcp, list, request, depth, fragment, &irq),
-                None => take_one(zone, request, depth, fragment, &irq),
+                None => take_one(zone, pcp, request, depth, fragment, &irq),
             }?;
             pcp.events.allocated(request.order);
             if zone.node() != preferred.node() {

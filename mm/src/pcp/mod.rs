@@ -4,14 +4,14 @@
 //!                 Unmovable  Movable  Reclaimable
 //! order 0             o-o-o     o          .         count = pages on all lists
 //! orders 1-3, 9       ...                            list empty: refill `batch` pages from the buddy, one lock
-//!                                                    count reaches high: give the oldest back, one lock
+//! spare, order 4-8    one block                      count reaches high: give the oldest back, one lock
 //! ```
 //! `high` follows the zone's state: lower while the zone is being reclaimed, so that what comes free is there for all.
 //! Pages here are not in `NR_FREE_PAGES`; the zone's watermarks were checked when they were taken from the buddy.
 //!
 //! # Invariants
-//! - C1: `count` is the sum of the blocks' pages on all lists.
-//! - C2: blocks on the lists have refcount 0, type `NONE`, no flags, and word 3 of their first page has the migratetype as
+//! - C1: `count` is the sum of the blocks' pages on all lists, and of the spare block's.
+//! - C2: blocks on the lists and the spare one have refcount 0, type `NONE`, no flags, and word 3 of their first page has the migratetype as
 //!   which the buddy gets them back.
 //!
 //! # Locking
@@ -26,6 +26,7 @@
 mod list;
 
 mod events;
+mod spare;
 
 #[cfg(test)]
 #[allow(unsafe_code, reason = "makes pages")]
@@ -163,6 +164,8 @@ pub struct Pcp {
     lists: [PcpList; ListIdx::COUNT + 1],
     /// What this CPU did.
     pub events: Events,
+    /// The block without a list that was freed last (S1, S2 of `spare`).
+    spare: Option<FreeBlock>,
 }
 
 const _: () =
@@ -186,6 +189,7 @@ impl Pcp {
             high: AtomicU32::new(0),
             free_factor: 0,
             lists: [const { PcpList::new() }; ListIdx::COUNT + 1],
+            spare: None,
             events: Events::new(),
         }
     }
@@ -310,7 +314,7 @@ impl Pcp {
     }
 
     /// Takes the oldest block of `at`, or of the next list that has one, to be given back as the type that comes with it;
-    /// `at` is then where to go on. `None` when all lists are empty (Linux: `free_pcppages_bulk`).
+    /// `at` is then where to go on. `None` when all lists are empty; not the spare block (Linux: `free_pcppages_bulk`).
     #[inline]
     pub(crate) fn pop_oldest(&mut self, at: &mut ListIdx) -> Option<(FreeBlock, MigrateType)> {
         for _ in 0..ListIdx::COUNT {
@@ -325,12 +329,18 @@ impl Pcp {
         None
     }
 
-    /// Checks C1 and C2.
+    /// Checks C1, C2 and S2.
     ///
     /// # Panics
     /// When one does not hold.
     pub fn validate(&self) {
         let mut count = 0;
+        if let Some(spare) = &self.spare {
+            let wrong = crate::buddy::why_not_free(&spare.page(), crate::page::PageFlags::CHECK_AT_PREP);
+            assert_eq!(wrong, None, "{spare:?} kept by a CPU");
+            assert!(Self::may_keep(spare.order()), "{spare:?} kept by a CPU");
+            count += spare.order().nr_pages() as u32;
+        }
         for index in 0..ListIdx::COUNT {
             let list = ListIdx(index as u8);
             for page in self.lists[index].iter() {

@@ -79,6 +79,31 @@ fn pages_freed_on_another_nodes_cpu_go_home() {
 }
 
 #[test]
+fn a_large_block_just_freed_is_the_next_one_and_holds_up_no_merge() {
+    let m = TestMachine::new(256);
+    let zone = dma32(&m, 0);
+    let kernel = |n| m.pages.alloc_pages(Gfp::KERNEL | Gfp::COMP, order(n)).unwrap();
+    let blocks = || crate::stat::collect::free_lists(zone).nr.map(|of_types| of_types.iter().sum::<u64>());
+    for n in 4..=8 {
+        m.drain_all();
+        let whole = blocks();
+        let block = kernel(n);
+        let page = block.page();
+        m.pages.free_pages(block);
+        assert_eq!(m.pages.pcp_count(zone, CpuId(0)), 1 << n, "kept");
+        let block = kernel(n);
+        assert_eq!(block.page(), page, "order {n}");
+        m.pages.free_pages(block);
+        m.pages.validate();
+        // Whoever takes from the free lists finds it there.
+        let largest = kernel(10);
+        assert_eq!(m.pages.pcp_count(zone, CpuId(0)), 0, "given back");
+        m.pages.free_pages(largest);
+        assert_eq!(blocks(), whole, "order {n}");
+    }
+}
+
+#[test]
 fn draining_a_zone_leaves_the_others_lists() {
     let m = TestMachine::with(256, 2, 2);
     m.drain_all();
