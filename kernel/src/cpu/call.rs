@@ -1,8 +1,8 @@
 //! Functions that run on other CPUs.
 //!
 //! ```text
-//! sender s: Request { f, left } on its stack ---- REQUESTS[s] -> it
-//!           for each target t: bit s of MAILBOX[t], then an interrupt
+//! sender s: Request { f, left } on its stack ---- `request` of its area -> it
+//!           for each target t: bit s of the mailbox of t's area, then an interrupt
 //! target t: takes its bits, for each s: runs f, then left - 1
 //! sender:   waits for left = 0, serving its own mailbox meanwhile
 //! ```
@@ -11,12 +11,11 @@
 //! mailbox has a bit for each possible CPU, because a CPU has one call under way at a time.
 //!
 //! # Invariants
-//! - C1: a bit of a mailbox is set only while its sender's request is in `REQUESTS`, and the request stays there until
-//!   every target has counted itself off.
+//! - C1: a bit of a mailbox is set only while its sender's area leads to its request, which stays there until every target
+//!   has counted itself off.
 //! - C2: a CPU calls with interrupts off from the beginning to the end, so no handler and no other thread calls in between;
-//!   and a function that may be called by a CPU that calls itself calls nobody
-//!   ([`PerCpuArea::calling`](super::percpu::PerCpuArea::calling)).
-//! - C3: the tables are set once, before there is a second CPU.
+//!   and a function that may be called by a CPU that calls itself calls nobody ([`Calls::is_calling`]).
+//! - C3: when several CPUs run, each has its mailbox, for good, in memory of its node: it gets it before it is online.
 //!
 //! # Locking
 //! None. A called function runs with interrupts off, in the midst of whatever its CPU does: it takes only locks that are never
@@ -25,15 +24,13 @@
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
-use alloc::vec::Vec;
 use mm::CpuId;
 use mm::arch::{IrqGuard, cpu_id};
 use mm::smp::CallCpus;
 use spin::Once;
 
-use super::online::{self, OutOfMemory};
-use super::percpu::{Kind, this_cpu};
-use super::{apic, ipi};
+use super::percpu::{Kind, PerCpuArea, this_cpu};
+use super::{apic, ipi, online};
 use crate::trap::vector;
 
 /// A call under way, on its sender's stack.
@@ -43,36 +40,41 @@ struct Request<'a> {
     left: AtomicU32,
 }
 
-struct Tables {
-    /// By sender (C1).
-    requests: Vec<AtomicPtr<Request<'static>>>,
-    /// By target, [`words`](Self::words) each.
-    mailboxes: Vec<AtomicU64>,
-    words: usize,
+/// What a CPU's area has for calls.
+#[derive(Debug)]
+pub(super) struct Calls {
+    /// The call that this CPU waits for; null when there is none.
+    request: AtomicPtr<Request<'static>>,
+    /// Who has called this CPU: a bit for each possible CPU (C3).
+    mailbox: Once<&'static [AtomicU64]>,
 }
 
-static TABLES: Once<Tables> = Once::new();
-
-/// Makes the mailboxes: a bit for each pair of possible CPUs. Only on the boot CPU, before there is another.
-///
-/// # Errors
-/// Then there must be no other CPU.
-pub(super) fn init() -> Result<(), OutOfMemory> {
-    let cpus = online::nr_possible() as usize;
-    let words = cpus.div_ceil(64);
-    let (mut requests, mut mailboxes) = (Vec::new(), Vec::new());
-    requests.try_reserve_exact(cpus).map_err(|_| OutOfMemory)?;
-    mailboxes.try_reserve_exact(cpus * words).map_err(|_| OutOfMemory)?;
-    requests.resize_with(cpus, || AtomicPtr::new(ptr::null_mut()));
-    mailboxes.resize_with(cpus * words, || AtomicU64::new(0));
-    TABLES.call_once(|| Tables { requests, mailboxes, words });
-    Ok(())
-}
-
-impl Tables {
-    fn mailbox(&self, cpu: CpuId) -> &[AtomicU64] {
-        &self.mailboxes[cpu.index() * self.words..][..self.words]
+impl Calls {
+    /// Nobody calls.
+    pub(super) const fn new() -> Self {
+        Self { request: AtomicPtr::new(ptr::null_mut()), mailbox: Once::new() }
     }
+
+    /// Whether this CPU waits for others that it has called.
+    pub(super) fn is_calling(&self) -> bool {
+        !self.request.load(Ordering::Relaxed).is_null()
+    }
+}
+
+/// Size of a mailbox: a bit for each possible CPU.
+pub(super) fn mailbox_bytes() -> usize {
+    online::nr_possible().div_ceil(64) as usize * size_of::<AtomicU64>()
+}
+
+/// Gives a CPU its mailbox: before it is online, or while it is the only CPU.
+///
+/// # Safety
+/// At `at` are [`mailbox_bytes`] zeroes, aligned to words, that are nobody else's, for good.
+pub(super) unsafe fn give_mailbox(area: &PerCpuArea, at: NonNull<u8>) {
+    // SAFETY: the caller's promise.
+    let mailbox =
+        unsafe { core::slice::from_raw_parts(at.cast().as_ptr(), mailbox_bytes() / size_of::<AtomicU64>()) };
+    area.calls.mailbox.call_once(|| mailbox);
 }
 
 /// Calls by interrupts, on all CPUs that run.
@@ -106,61 +108,64 @@ pub fn on_each(wanted: &dyn Fn(CpuId) -> bool, f: &(dyn Fn() + Sync)) {
     let _irq = IrqGuard::new();
     mm::sync::assert_none_held("when other CPUs are called");
     let me = cpu_id();
-    if let Some(tables) = TABLES.get().filter(|_| online::nr_online() > 1) {
-        let calling = this_cpu().calling.swap(1, Ordering::Relaxed);
-        debug_assert_eq!(calling, 0, "a called function calls (C2)");
+    if online::nr_online() > 1 {
+        let calls = &this_cpu().calls;
+        debug_assert!(!calls.is_calling(), "a called function calls (C2)");
         let request = Request { f, left: AtomicU32::new(1) };
-        send(tables, me, wanted, &request);
+        calls.request.store(ptr::from_ref(&request).cast_mut().cast(), Ordering::Relaxed);
+        send(me, wanted, &request.left);
         if wanted(me) {
             f();
         }
-        // Acquire pairs with the release in `serve`: what `f` did there has happened here.
+        // Acquire pairs with the release in `run`: what `f` did there has happened here.
         while request.left.load(Ordering::Acquire) != 0 {
-            serve(tables, me);
+            serve();
             core::hint::spin_loop();
         }
-        tables.requests[me.index()].store(ptr::null_mut(), Ordering::Relaxed);
-        this_cpu().calling.store(0, Ordering::Relaxed);
+        calls.request.store(ptr::null_mut(), Ordering::Relaxed);
     } else if wanted(me) {
         f();
     }
 }
 
-/// Sends the request to all that are wanted but this CPU.
-fn send(tables: &Tables, me: CpuId, wanted: &dyn Fn(CpuId) -> bool, request: &Request<'_>) {
-    let at = ptr::from_ref(request).cast_mut().cast();
-    tables.requests[me.index()].store(at, Ordering::Relaxed);
+/// Sends this CPU's request to all that are wanted but this CPU, `me`, and counts them.
+fn send(me: CpuId, wanted: &dyn Fn(CpuId) -> bool, left: &AtomicU32) {
+    let (word, bit) = (me.index() / 64, 1 << (me.index() % 64));
     for cpu in online::all().filter(|&cpu| cpu != me && wanted(cpu)) {
-        request.left.fetch_add(1, Ordering::Relaxed);
-        let (word, bit) = (me.index() / 64, 1 << (me.index() % 64));
+        // C3.
+        let Some(mailbox) = online::area(cpu).and_then(|area| area.calls.mailbox.get()) else { continue };
+        left.fetch_add(1, Ordering::Relaxed);
         // Release pairs with the acquire in `serve`: who sees the bit sees the request.
-        tables.mailbox(cpu)[word].fetch_or(bit, Ordering::Release);
+        mailbox[word].fetch_or(bit, Ordering::Release);
         // A message that the APIC cannot send now, it can send later; nobody waits for this CPU meanwhile.
         while ipi::send(cpu, apic::Interrupt::fixed(vector::CALL_FUNCTION)) == Err(apic::ipi::Error::Busy) {
-            serve(tables, me);
+            serve();
         }
     }
-    request.left.fetch_sub(1, Ordering::Release);
+    left.fetch_sub(1, Ordering::Release);
 }
 
-/// Runs what other CPUs have asked of this one, `me`. Interrupts are off.
-fn serve(tables: &Tables, me: CpuId) {
-    for (index, word) in tables.mailbox(me).iter().enumerate() {
+/// Runs what other CPUs have asked of this one. Interrupts are off.
+fn serve() {
+    let Some(mailbox) = this_cpu().calls.mailbox.get() else { return };
+    let words = online::end().div_ceil(64) as usize;
+    for (index, word) in mailbox.iter().take(words).enumerate() {
         if word.load(Ordering::Relaxed) == 0 {
             continue;
         }
         // Acquire pairs with the release in `send`.
         let mut senders = word.swap(0, Ordering::Acquire);
         while senders != 0 {
-            let sender = index * 64 + senders.trailing_zeros() as usize;
+            let sender = index as u32 * 64 + senders.trailing_zeros();
             senders &= senders - 1;
-            run(tables, sender);
+            run(CpuId(sender));
         }
     }
 }
 
-fn run(tables: &Tables, sender: usize) {
-    let Some(request) = NonNull::new(tables.requests[sender].load(Ordering::Relaxed)) else { return };
+fn run(sender: CpuId) {
+    let request = online::area(sender).map(|area| area.calls.request.load(Ordering::Relaxed));
+    let Some(request) = request.and_then(NonNull::new) else { return };
     this_cpu().interrupts.count(Kind::Call);
     // SAFETY: C1: the sender waits until we have counted ourselves off, which is the last use.
     unsafe {
@@ -173,7 +178,5 @@ fn run(tables: &Tables, sender: usize) {
 
 /// The interrupt that says that the mailbox has something. The CPU may have found it while it waited for a call of its own.
 pub(crate) fn interrupt() {
-    if let Some(tables) = TABLES.get() {
-        serve(tables, cpu_id());
-    }
+    serve();
 }

@@ -8,7 +8,8 @@
 //!
 //! # Invariants
 //! - O1: `SLOTS` is set once, on the boot CPU, before there is another; a slot for each possible CPU.
-//! - O2: an online CPU has its area, and the area is its for good.
+//! - O2: an online CPU has its area, and the area is its for good; with other CPUs, a mailbox in it.
+//! - O3: no CPU from `END` on has ever been sent for: who looks at all that run need not look at all that are possible.
 //!
 //! # Locking
 //! None: a state is an atomic. The boot CPU starts CPUs one at a time.
@@ -48,6 +49,7 @@ struct Slot {
 /// The possible CPUs, by number. The debugger looks for them by this name.
 static SLOTS: Once<&'static [Slot]> = Once::new();
 static NR_ONLINE: AtomicU32 = AtomicU32::new(1);
+static END: AtomicU32 = AtomicU32::new(1);
 
 /// There is no memory for the list.
 #[derive(Clone, Copy, Debug)]
@@ -94,9 +96,14 @@ pub fn is_online(cpu: CpuId) -> bool {
     cpu == CpuId::BOOT || slot(cpu).is_some_and(runs)
 }
 
-/// The CPUs that run, by number.
+/// One past the highest CPU that runs or has been tried (O3).
+pub(super) fn end() -> u32 {
+    END.load(Ordering::Relaxed)
+}
+
+/// The CPUs that run, by number. Cost: a look at each that was started.
 pub fn all() -> impl Iterator<Item = CpuId> + Clone {
-    (0..nr_possible()).map(CpuId).filter(|&cpu| is_online(cpu))
+    (0..end()).map(CpuId).filter(|&cpu| is_online(cpu))
 }
 
 /// The CPUs that are there and do not run, and were not tried.
@@ -124,6 +131,8 @@ pub fn area(cpu: CpuId) -> Option<&'static PerCpuArea> {
 pub(super) fn expect(cpu: CpuId, area: &'static PerCpuArea) {
     if let Some(slot) = slot(cpu) {
         slot.area.store(ptr::from_ref(area).cast_mut(), Ordering::Relaxed);
+        // Before the CPU can be online: who knows of it counts it in. What it does first, it does after this.
+        END.fetch_max(cpu.0 + 1, Ordering::Relaxed);
         slot.state.store(State::Starting as u8, Ordering::Release);
     }
 }

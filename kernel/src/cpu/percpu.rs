@@ -7,9 +7,10 @@
 //! gs:[16]  address of the record of held locks   read by mm::arch::with_held_locks
 //! gs:[24]  the thread that runs                 see thread
 //! gs:[32]  fatal reports under way (u32)   see debug::panic
-//! gs:[36]  whether a call to other CPUs is under way (u32)   see cpu::call
-//! ...      whether the CPU has stopped for good; when counters are carried over next; interrupts taken, by kind; the
-//!          stacks that the CPU started with and takes exceptions on
+//! gs:[36]  whether the CPU has stopped for good (u32)   see cpu::ipi
+//! gs:[40]  what the CPU keeps for its threads   see thread::cpu
+//! ...      calls of other CPUs; when counters are carried over next; interrupts taken, by kind; the stacks that the CPU
+//!          started with and takes exceptions on
 //! ```
 //!
 //! # Invariants
@@ -18,8 +19,8 @@
 //!
 //! # Locking
 //! None: every field is an atomic that is written by its own CPU only, and interrupts may come in between. Other CPUs read,
-//! through [`online::area`](super::online::area), what says so at the field: racily, but for `stopped`. The lists of stacks
-//! are set before the CPU is online.
+//! through [`online::area`](super::online::area), what says so at the field: racily, but for `stopped`, `scheduler` and
+//! `calls`, whose orderings have partners. Stacks and mailbox are set before the CPU is online.
 
 use core::arch::asm;
 use core::mem::offset_of;
@@ -30,8 +31,9 @@ use mm::lockdep::HeldLocks;
 use x86_64::VirtAddr;
 use x86_64::registers::model_specific::{GsBase, KernelGsBase};
 
+use super::call::Calls;
 use super::tables::NR_IST;
-use crate::thread::Thread;
+use crate::thread::{self, Thread};
 
 /// What a CPU keeps for itself. Stays at one place for good.
 #[repr(C, align(64))]
@@ -46,10 +48,12 @@ pub struct PerCpuArea {
     pub current: AtomicPtr<Thread>,
     /// How many fatal reports are under way here: more than one means that reporting itself failed.
     pub reports: AtomicU32,
-    /// 1 while the CPU waits for others that it has called.
-    pub calling: AtomicU32,
     /// 1 when the CPU has halted for good. Read by the CPU that stops the others.
     pub stopped: AtomicU32,
+    /// What the CPU keeps for its threads; null until it runs them. Read by everybody.
+    pub(crate) scheduler: AtomicPtr<thread::Cpu>,
+    /// What it asks of others, and they of it. Read and written by everybody.
+    pub(super) calls: Calls,
     /// The tick at which what is counted here is carried over next. See [`crate::memory::vmstat`].
     pub vmstat_due: AtomicU64,
     /// The stack that the CPU started on, and those of its TSS: start and end each, 0 before they are known.
@@ -119,8 +123,9 @@ impl PerCpuArea {
             held_locks: AtomicPtr::new(core::ptr::null_mut()),
             current: AtomicPtr::new(core::ptr::null_mut()),
             reports: AtomicU32::new(0),
-            calling: AtomicU32::new(0),
             stopped: AtomicU32::new(0),
+            scheduler: AtomicPtr::new(core::ptr::null_mut()),
+            calls: Calls::new(),
             vmstat_due: AtomicU64::new(0),
             stacks: [const { [const { AtomicU64::new(0) }; 2] }; 1 + NR_IST],
             interrupts: Counts::new(),
@@ -131,6 +136,11 @@ impl PerCpuArea {
     /// The stack that the CPU started on, then those of its TSS, IST 1 first. Empty ranges before [`set_stacks`].
     pub fn stacks(&self) -> impl Iterator<Item = Range<u64>> {
         self.stacks.iter().map(|[start, end]| start.load(Relaxed)..end.load(Relaxed))
+    }
+
+    /// Whether the CPU waits for others that it has called.
+    pub fn is_calling(&self) -> bool {
+        self.calls.is_calling()
     }
 
     /// The number of the CPU.

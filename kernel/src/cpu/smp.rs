@@ -7,6 +7,7 @@
 //!
 //! # Invariants
 //! - U1: a CPU's block, stacks and idle thread are its own from the moment it is sent for, for good; they are never freed.
+//!   What could not be got whole is given back.
 //!
 //! # Locking
 //! None: boot calls [`bring_up`] once.
@@ -14,9 +15,9 @@
 use core::cell::UnsafeCell;
 use core::fmt;
 use core::ops::Range;
-use core::ptr::NonNull;
 
 use mm::arch::Machine;
+use mm::page_alloc::PageBlock;
 use mm::{CpuId, Gfp, NodeId, Order, PAGE_SIZE};
 use x86_64::registers::control::Cr4;
 
@@ -39,14 +40,15 @@ const PAUSE_US: u64 = 10;
 /// Before the start-up interrupt is repeated, for a CPU that has missed the first.
 const REPEAT_AFTER_US: u64 = 200;
 
-/// What a CPU keeps, in one page on its own node.
+/// What a CPU keeps, in pages of its own node; behind it is its mailbox.
 #[repr(C)]
 struct CpuBlock {
     area: PerCpuArea,
     tables: UnsafeCell<CpuTables>,
 }
 
-const _: () = assert!(size_of::<CpuBlock>() <= PAGE_SIZE && align_of::<CpuBlock>() <= PAGE_SIZE);
+const _: () =
+    assert!(align_of::<CpuBlock>() <= PAGE_SIZE && size_of::<CpuBlock>().is_multiple_of(align_of::<u64>()));
 
 /// What a new CPU is told. On the boot CPU's stack, which waits.
 struct Start {
@@ -101,9 +103,9 @@ pub fn bring_up(memory: &'static Memory, features: &Features, max_cpus: u32) {
     if max_cpus <= 1 || online::offline().next().is_none() || LocalApic::get().is_none() {
         return log_end(memory);
     }
-    if call::init().is_err() {
-        log::error!("smp: no memory for calls between CPUs: only the boot CPU runs");
-        return;
+    if let Err(error) = let_boot_cpu_be_called(memory) {
+        log::error!("smp: only the boot CPU runs: {error}");
+        return log_end(memory);
     }
     log::info!("smp: Bringing up secondary CPUs ...");
     match Trampoline::new(memory) {
@@ -125,14 +127,23 @@ pub fn bring_up(memory: &'static Memory, features: &Features, max_cpus: u32) {
     log_end(memory);
 }
 
+/// The boot CPU's area is a part of the image; its mailbox is as large as there are CPUs.
+fn let_boot_cpu_be_called(memory: &Memory) -> Result<(), memory::Error> {
+    let area = online::area(CpuId::BOOT).ok_or(memory::Error::Layout)?;
+    let node = memory.numa.node_of_cpu(CpuId::BOOT);
+    let at = memory.slub.kmalloc_node(call::mailbox_bytes(), Gfp::KERNEL | Gfp::ZERO, node)?;
+    // SAFETY: new memory of that size, zeroed, aligned to words, never given back.
+    unsafe { call::give_mailbox(area, at) };
+    Ok(())
+}
+
 fn start(
     memory: &'static Memory,
     features: &Features,
     trampoline: &Trampoline,
     cpu: CpuId,
 ) -> Result<(), Error> {
-    let node = memory.numa.node_of_cpu(cpu);
-    let start = prepare(memory, features, cpu, node)?;
+    let start = prepare(memory, features, cpu)?;
     online::expect(cpu, &start.block.area);
     // SAFETY: `start_here` takes a `Start`, which lives until the CPU is online or reset; the stack is its own (U1).
     unsafe {
@@ -150,29 +161,70 @@ fn start(
     Err(sent.err().map_or(Error::Timeout, Error::Apic))
 }
 
+/// The memory that a CPU keeps, on its node or near it. Given back unless it is all there.
+struct Own {
+    memory: &'static Memory,
+    stacks: [Option<Stack>; 1 + NR_IST],
+    block: Option<PageBlock>,
+}
+
+impl Own {
+    fn new(memory: &'static Memory, node: Option<NodeId>) -> Result<Self, memory::Error> {
+        let mut own = Self { memory, stacks: [const { None }; 1 + NR_IST], block: None };
+        for stack in &mut own.stacks {
+            *stack = Some(Stack::new_near(memory, node)?);
+        }
+        let size = size_of::<CpuBlock>() + call::mailbox_bytes();
+        let order = Order::for_size(size).ok_or(memory::Error::Layout)?;
+        let gfp = Gfp::KERNEL | Gfp::ZERO;
+        own.block = Some(match node {
+            Some(node) => memory.pages.alloc_pages_node(node, gfp, order)?,
+            None => memory.pages.alloc_pages(gfp, order)?,
+        });
+        Ok(own)
+    }
+
+    /// The stack's addresses, that on which the CPU starts being the first.
+    fn stack(&self, index: usize) -> Range<u64> {
+        self.stacks[index].as_ref().map_or(0..0, Stack::addresses)
+    }
+
+    /// It is the CPU's, for good (U1).
+    fn keep(mut self) -> Option<&'static CpuBlock> {
+        let block = self.block.take()?;
+        let at = block.address(Machine).cast::<CpuBlock>();
+        let _ = block.into_raw();
+        self.stacks.iter_mut().filter_map(Option::take).for_each(|stack| _ = stack.keep());
+        // SAFETY: pages of ours, zeroed, large enough for the block and, behind it, the mailbox; for good.
+        unsafe {
+            at.write(CpuBlock { area: PerCpuArea::new(), tables: UnsafeCell::new(CpuTables::new()) });
+            let block = at.as_ref();
+            call::give_mailbox(&block.area, at.add(1).cast());
+            Some(block)
+        }
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        for stack in self.stacks.iter_mut().filter_map(Option::take) {
+            // SAFETY: no CPU was sent for that uses it.
+            unsafe { stack.free(self.memory) };
+        }
+        if let Some(block) = self.block.take() {
+            self.memory.pages.free_pages(block);
+        }
+    }
+}
+
 /// All that a CPU needs, on its node.
-fn prepare(memory: &'static Memory, features: &Features, cpu: CpuId, node: NodeId) -> Result<Start, Error> {
-    let stack = || Stack::new_near(memory, Some(node)).map(|stack| stack.keep());
-    let block = memory.pages.alloc_pages_node(node, Gfp::KERNEL, Order::ZERO).map_err(memory::Error::from)?;
-    let at = NonNull::new(Machine.phys_to_virt(block.pfn(Machine).phys())).ok_or(memory::Error::Layout)?;
-    let _ = block.into_raw();
-    let at = at.cast::<CpuBlock>();
-    // SAFETY: a page of ours, for good (U1).
-    let block = unsafe {
-        at.write(CpuBlock { area: PerCpuArea::new(), tables: UnsafeCell::new(CpuTables::new()) });
-        at.as_ref()
-    };
-    let start_stack = stack()?;
-    Ok(Start {
-        cpu,
-        block,
-        idle: thread::idle_thread(cpu, start_stack.clone())?,
-        stack: start_stack,
-        ist: [stack()?, stack()?, stack()?, stack()?],
-        features: *features,
-        cr4: Cr4::read_raw(),
-        memory,
-    })
+fn prepare(memory: &'static Memory, features: &Features, cpu: CpuId) -> Result<Start, Error> {
+    let own = Own::new(memory, memory.node_near(cpu))?;
+    let stack = own.stack(0);
+    let ist = core::array::from_fn(|i| own.stack(1 + i));
+    let idle = thread::idle_thread(cpu, stack.clone())?;
+    let block = own.keep().ok_or(memory::Error::Layout)?;
+    Ok(Start { cpu, block, idle, stack, ist, features: *features, cr4: Cr4::read_raw(), memory })
 }
 
 /// The sequence that the specification names.
@@ -224,6 +276,8 @@ extern "C" fn start_here(start: &Start) -> ! {
         }
     }
     // What `start` refers to may be gone from here on.
+    // Nobody has told this CPU what was unmapped since it loaded the tables; from now on they do.
+    mm::arch::flush_tlb_global();
     thread::init_this_cpu(idle);
     apic::timer::start(When::EachTick);
     thread::idle()

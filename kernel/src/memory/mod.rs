@@ -74,7 +74,7 @@ use mm::pgtable::{MapError, OutOfMemory, PageCounts, PageSize, PageTable, StrayM
 use mm::slub::{CacheHandle, Slub};
 use mm::sync::{Level, SpinLock};
 use mm::zone::{MovableRequest, Sysctl};
-use mm::{NodeId, PAGE_SIZE, PhysAddr};
+use mm::{CpuId, NodeId, PAGE_SIZE, PhysAddr};
 use spin::Once;
 
 use crate::cpu::{features::Features, online, paging};
@@ -210,6 +210,12 @@ impl Memory {
     /// The nodes by state, as they are now. Cost: a step for each possible node and CPU.
     pub fn states(&self) -> NodeStates {
         NodeStates::new(&self.numa, self.pages.nodes(), online::is_online)
+    }
+
+    /// The node of a possible CPU, if it has memory (Linux: `cpu_to_mem`, which names the nearest that has).
+    pub fn node_near(&self, cpu: CpuId) -> Option<NodeId> {
+        let node = self.numa.node_of_cpu(cpu);
+        self.pages.nodes().get(node).map(|_| node)
     }
 }
 

@@ -1,20 +1,24 @@
 //! What each CPU keeps for its threads.
 //!
 //! ```text
-//! CPUS: [ Cpu 0 | Cpu 1 | ... ]        one for each possible CPU, on cache lines of its own
-//!           queue: oldest -> ... -> newest        Ready threads
-//!           idle thread                           runs when the queue is empty
+//! PerCpuArea of a CPU -> Cpu: queue: oldest -> ... -> newest        Ready threads
+//!                              idle thread                           runs when the queue is empty
+//!                              wheel                                 who sleeps for a time
 //! ```
+//!
+//! Made for each CPU that is started, on its node; those that are only possible have none.
 //!
 //! # Invariants
 //! - I1: `RunQueue::nr` is the number of threads linked from `head`.
 //! - I2: `RunQueue::idle` is set, under the lock, by a CPU that has found its queue empty and goes idle, and cleared when it
 //!   has found a thread. Who inserts a thread while it is set sends for the CPU: no thread waits for a halted CPU.
+//! - I3: a CPU's area leads to its `Cpu` from when it takes threads on, for good.
 
-use alloc::vec::Vec;
+use core::arch::asm;
+use core::mem::offset_of;
 use core::ops::Range;
 use core::ptr::{self, NonNull};
-use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use mm::slub::{CacheFlags, CacheHandle, CacheParams};
 use mm::sync::{Level, SpinLock};
@@ -24,7 +28,8 @@ use spin::Once;
 use super::spawn::{self, Error};
 use super::timer::{self, Tick, Wheel};
 use super::{Role, Thread, atomic};
-use crate::cpu::percpu::this_cpu;
+use crate::cpu::online;
+use crate::cpu::percpu::{PerCpuArea, this_cpu};
 use crate::memory::Memory;
 
 /// Ready threads, oldest first.
@@ -94,7 +99,7 @@ impl RunQueue {
 /// A CPU, to the scheduler (Linux: `struct rq`).
 #[derive(Debug)]
 #[repr(align(128))]
-pub(super) struct Cpu {
+pub(crate) struct Cpu {
     pub(super) id: CpuId,
     pub(super) node: NodeId,
     queue: SpinLock<RunQueue>,
@@ -103,8 +108,8 @@ pub(super) struct Cpu {
     idling: AtomicBool,
     /// The thread that runs should leave the CPU soon.
     need_resched: AtomicBool,
-    /// The idle thread; null until the CPU has joined.
-    idle: AtomicPtr<Thread>,
+    /// The idle thread.
+    idle: &'static Thread,
     /// Who sleeps for a time that began here.
     pub(super) wheel: SpinLock<Wheel>,
     /// What the timer does ([`Tick`]). Only the CPU itself, with interrupts off.
@@ -117,7 +122,6 @@ pub(super) struct Scheduler {
     pub(super) memory: &'static Memory,
     /// The cache of threads.
     pub(super) threads: CacheHandle<'static>,
-    cpus: Vec<Cpu>,
 }
 
 static SCHEDULER: Once<Scheduler> = Once::new();
@@ -157,15 +161,12 @@ impl Affinity {
 /// # Errors
 /// No memory.
 pub fn start(memory: &'static Memory) -> Result<(), Error> {
-    let nr_cpus = memory.numa.nr_cpu_ids();
-    let mut cpus = Vec::new();
-    cpus.try_reserve_exact(nr_cpus as usize).map_err(|_| Error::NoMemory)?;
-    cpus.extend((0..nr_cpus).map(|cpu| Cpu::new(CpuId(cpu), memory.numa.node_of_cpu(CpuId(cpu)))));
     let threads = memory.slub.create(CACHE).map_err(|_| Error::NoMemory)?;
-    let scheduler = SCHEDULER.call_once(|| Scheduler { memory, threads, cpus });
-    let boot = &scheduler.cpus[0];
+    let scheduler = SCHEDULER.call_once(|| Scheduler { memory, threads });
     let idle = spawn::boot_idle(scheduler)?;
-    boot.idle.store(idle.as_ptr(), Ordering::Release);
+    // SAFETY: idle threads stay for good (I1 of `thread`).
+    let boot = Cpu::allocate(scheduler, CpuId::BOOT, unsafe { idle.as_ref() })?;
+    boot.join();
     spawn::start_reaper()?;
     timer::resume_tick(boot);
     x86_64::instructions::interrupts::enable();
@@ -176,7 +177,6 @@ pub fn start(memory: &'static Memory) -> Result<(), Error> {
 /// The idle thread of a CPU that has not joined.
 #[derive(Clone, Copy, Debug)]
 pub struct IdleThread {
-    thread: &'static Thread,
     cpu: &'static Cpu,
 }
 
@@ -187,42 +187,40 @@ pub struct IdleThread {
 /// No memory, or a CPU that the scheduler does not know.
 pub fn idle_thread(id: CpuId, stack: Range<u64>) -> Result<IdleThread, Error> {
     let scheduler = Scheduler::get().ok_or(Error::NotStarted)?;
-    let cpu = scheduler.cpus.get(id.index()).ok_or(Error::NoSuchCpu)?;
+    if id.0 >= online::nr_possible() {
+        return Err(Error::NoSuchCpu);
+    }
     let thread = Thread::new(Role::Idle, 0, "swapper", stack, Affinity::Cpu(id));
     thread.cpu.store(id.0, Ordering::Relaxed);
-    let record = scheduler.record(thread, spawn::near(scheduler, cpu.node))?;
-    // SAFETY: idle threads stay for good (I1 of `thread`).
-    Ok(IdleThread { thread: unsafe { record.as_ref() }, cpu })
+    let record = scheduler.record(thread, scheduler.memory.node_near(id))?;
+    // SAFETY: idle threads stay for good (I1 of `thread`), but for one without a `Cpu`, of which nobody knows.
+    Cpu::allocate(scheduler, id, unsafe { record.as_ref() }).map(|cpu| IdleThread { cpu }).inspect_err(|_| {
+        // SAFETY: from there, and not used any more; what it holds needs no drop.
+        unsafe { scheduler.threads.free(record.cast()) };
+    })
 }
 
 /// Makes what runs now, on that thread's stack, the idle thread of its CPU, which takes threads from then on. With interrupts
 /// off, on the CPU that it was made for, once; [`idle`](super::idle()) follows.
-pub fn init_this_cpu(IdleThread { thread, cpu }: IdleThread) {
-    debug_assert!(!mm::arch::irqs_enabled() && cpu.id == mm::arch::cpu_id());
-    let thread = ptr::from_ref(thread).cast_mut();
-    this_cpu().current.store(thread, Ordering::Relaxed);
-    // Release pairs with the acquire in `is_online`: who finds the CPU finds all of this.
-    cpu.idle.store(thread, Ordering::Release);
+pub fn init_this_cpu(IdleThread { cpu }: IdleThread) {
+    this_cpu().current.store(ptr::from_ref(cpu.idle).cast_mut(), Ordering::Relaxed);
+    cpu.join();
 }
 
 /// Whether threads can run on this CPU.
 pub fn is_online(cpu: CpuId) -> bool {
-    Scheduler::get().and_then(|s| s.cpus.get(cpu.index())).is_some_and(Cpu::is_online)
+    Cpu::of(cpu).is_some()
 }
 
 /// How many CPUs run threads.
 pub fn nr_online() -> u32 {
-    Scheduler::get().map_or(0, |s| s.cpus().filter(|cpu| cpu.is_online()).count() as u32)
+    Cpu::all().count() as u32
 }
 
 impl Scheduler {
     /// None before [`start`].
     pub(super) fn get() -> Option<&'static Self> {
         SCHEDULER.get()
-    }
-
-    pub(super) fn cpus(&self) -> impl Iterator<Item = &Cpu> {
-        self.cpus.iter()
     }
 
     /// Puts a thread into memory of its own, near `node`.
@@ -236,39 +234,53 @@ impl Scheduler {
         unsafe { record.write(thread) };
         Ok(record)
     }
+}
 
-    /// Where a thread should run next: where it ran last, unless that CPU is busy and another is not.
-    pub(super) fn choose(&self, thread: &Thread) -> &Cpu {
-        let last = &self.cpus[thread.cpu.load(Ordering::Relaxed) as usize];
-        let allowed = |cpu: &&Cpu| cpu.is_online() && thread.affinity.allows(cpu);
-        if allowed(&last)
-            && (last.idling.load(Ordering::Relaxed) || matches!(thread.affinity, Affinity::Cpu(_)))
-        {
-            return last;
-        }
-        let idle = |cpu: &&Cpu| allowed(cpu) && cpu.idling.load(Ordering::Relaxed);
-        let near = self.cpus().find(|cpu| cpu.node == last.node && idle(cpu));
-        near.or_else(|| self.cpus().find(idle))
-            .or_else(|| Some(last).filter(allowed))
-            .or_else(|| self.cpus().filter(allowed).min_by_key(|cpu| cpu.nr_ready.load(Ordering::Relaxed)))
-            .unwrap_or(last)
+/// Where a thread should run next: where it ran last, unless that CPU is busy and another is not. None when no CPU runs
+/// threads. Cost: a look at all CPUs.
+pub(super) fn choose(thread: &Thread) -> Option<&'static Cpu> {
+    let allowed = |cpu: &&Cpu| thread.affinity.allows(cpu);
+    let last = Cpu::of(CpuId(thread.cpu.load(Ordering::Relaxed))).or_else(|| Cpu::all().next())?;
+    let stays = last.is_idling() || matches!(thread.affinity, Affinity::Cpu(_));
+    if stays && allowed(&last) {
+        return Some(last);
     }
+    let idle = || Cpu::all().filter(|cpu| allowed(cpu) && cpu.is_idling());
+    let near = idle().find(|cpu| cpu.node == last.node);
+    near.or_else(|| idle().next())
+        .or_else(|| Some(last).filter(allowed))
+        .or_else(|| Cpu::all().filter(allowed).min_by_key(|cpu| cpu.nr_ready()))
+        .or(Some(last))
+}
 
-    /// Where a new thread should run: where nothing does, else where the fewest wait.
-    pub(super) fn choose_new(&self, affinity: Affinity) -> Option<&Cpu> {
-        let online = || self.cpus().filter(|cpu| cpu.is_online());
-        // One that idles may have been sent for already, and not have come yet.
-        let load = |cpu: &&Cpu| cpu.nr_ready() + u32::from(!cpu.idling.load(Ordering::Relaxed));
-        let allowed = online().filter(|cpu| affinity.allows(cpu)).min_by_key(load);
-        match affinity {
-            Affinity::Node(_) => allowed.or_else(|| online().min_by_key(load)),
-            _ => allowed,
-        }
+/// Where a new thread should run: where nothing does, else where the fewest wait.
+pub(super) fn choose_new(affinity: Affinity) -> Option<&'static Cpu> {
+    // One that idles may have been sent for already, and not have come yet.
+    let load = |cpu: &&Cpu| cpu.nr_ready() + u32::from(!cpu.is_idling());
+    let allowed = Cpu::all().filter(|cpu| affinity.allows(cpu)).min_by_key(load);
+    match affinity {
+        Affinity::Node(_) => allowed.or_else(|| Cpu::all().min_by_key(load)),
+        _ => allowed,
     }
 }
 
 impl Cpu {
-    fn new(id: CpuId, node: NodeId) -> Self {
+    /// A record in memory of the CPU's node or near it, for good.
+    fn allocate(scheduler: &Scheduler, id: CpuId, idle: &'static Thread) -> Result<&'static Self, Error> {
+        const SIZE: usize = size_of::<Cpu>().next_power_of_two();
+        // A power of two is aligned to itself.
+        const { assert!(SIZE >= align_of::<Self>()) };
+        let slub = scheduler.memory.slub;
+        let node = scheduler.memory.numa.node_of_cpu(id);
+        let at = slub.kmalloc_node(SIZE, Gfp::KERNEL, node).map_err(|_| Error::NoMemory)?.cast::<Self>();
+        // SAFETY: new memory of ours, large and aligned enough, never given back.
+        unsafe {
+            at.write(Self::new(id, node, idle));
+            Ok(at.as_ref())
+        }
+    }
+
+    fn new(id: CpuId, node: NodeId, idle: &'static Thread) -> Self {
         Self {
             id,
             node,
@@ -276,17 +288,42 @@ impl Cpu {
             nr_ready: AtomicU32::new(0),
             idling: AtomicBool::new(false),
             need_resched: AtomicBool::new(false),
-            idle: AtomicPtr::new(ptr::null_mut()),
+            idle,
             wheel: SpinLock::new(Level::WaitQueue, Wheel::new()),
             // Not known.
             tick: AtomicU64::new(u64::MAX),
         }
     }
 
-    /// The CPU that runs this, with interrupts or preemption off; none before [`start`].
+    /// From now on the CPU that runs this takes threads (I3).
+    fn join(&'static self) {
+        debug_assert!(!mm::arch::irqs_enabled() && self.id == mm::arch::cpu_id());
+        // Release pairs with the acquire in `of`: who finds the CPU finds all of it.
+        this_cpu().scheduler.store(ptr::from_ref(self).cast_mut(), Ordering::Release);
+    }
+
+    /// The CPU of that number; none when it does not run threads.
+    pub(super) fn of(id: CpuId) -> Option<&'static Self> {
+        // SAFETY: I3: null or there for good. Acquire pairs with the release in `join`.
+        unsafe { online::area(id)?.scheduler.load(Ordering::Acquire).as_ref() }
+    }
+
+    /// The CPUs that run threads, by number.
+    pub(super) fn all() -> impl Iterator<Item = &'static Self> {
+        online::all().filter_map(Self::of)
+    }
+
+    /// The CPU that runs this; none before [`start`]. Means something as long as the thread cannot move.
     #[inline]
     pub(super) fn this() -> Option<&'static Self> {
-        Scheduler::get().map(|s| &s.cpus[mm::arch::cpu_id().index()])
+        let cpu: *const Self;
+        // SAFETY: the CPU's area, by invariant I1 of `percpu`. One instruction: between two, this thread could move.
+        unsafe {
+            asm!("mov {}, gs:[{}]", out(reg) cpu, const offset_of!(PerCpuArea, scheduler),
+                 options(nostack, preserves_flags, readonly));
+        }
+        // SAFETY: I3: null or there for good.
+        unsafe { cpu.as_ref() }
     }
 
     /// What the timer does, as a word.
@@ -301,8 +338,8 @@ impl Cpu {
         before != tick.to_word()
     }
 
-    fn is_online(&self) -> bool {
-        !self.idle.load(Ordering::Acquire).is_null()
+    fn is_idling(&self) -> bool {
+        self.idling.load(Ordering::Relaxed)
     }
 
     pub(super) fn needs_resched(&self) -> bool {
@@ -346,8 +383,8 @@ impl Cpu {
     /// Sends for a CPU that does nothing and may run one of the threads that wait here, if there is one (Linux:
     /// `nohz_balancer_kick`, which looks at `cpus_mask` only when the other CPU has come). With interrupts off. Cost: a look
     /// at those that wait and at all CPUs; more only where threads of a node wait that has no idle CPU.
-    pub(super) fn kick_a_helper(&self, scheduler: &Scheduler) {
-        let idle = || scheduler.cpus().filter(|cpu| cpu.idling.load(Ordering::Relaxed));
+    pub(super) fn kick_a_helper(&self) {
+        let idle = || Self::all().filter(|cpu| cpu.is_idling());
         if idle().next().is_none() {
             return;
         }
@@ -387,8 +424,7 @@ impl Cpu {
         if this.is_idle() {
             return None;
         }
-        // SAFETY: the CPU runs threads, so it has its idle thread, for good.
-        unsafe { self.idle.load(Ordering::Relaxed).as_ref() }
+        Some(self.idle)
     }
 
     fn pop(&self) -> Option<&'static Thread> {
@@ -408,8 +444,7 @@ impl Cpu {
 
     /// A thread that waits for another CPU and may run here, from the CPU where most wait (Linux: `newidle_balance`).
     fn steal(&self) -> Option<&'static Thread> {
-        let scheduler = Scheduler::get()?;
-        let others = || scheduler.cpus().filter(|cpu| cpu.id != self.id && cpu.nr_ready() > 0);
+        let others = || Self::all().filter(|cpu| cpu.id != self.id && cpu.nr_ready() > 0);
         let take = |cpu: &Cpu| {
             let mut queue = cpu.queue.lock();
             let thread = queue.remove_if(|thread| thread.affinity.allows(self))?;

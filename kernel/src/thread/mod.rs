@@ -60,6 +60,7 @@ use crate::memory::Memory;
 use crate::memory::space::UserSpace;
 
 pub use atomic::{might_sleep, nr_found as nr_bad_sleeps};
+pub(crate) use cpu::Cpu;
 pub use cpu::{Affinity, IdleThread, idle_thread, init_this_cpu, is_online, nr_online, start};
 pub use idle::idle;
 pub use sched::{irq_exit, tick, yield_now};

@@ -12,7 +12,7 @@ use core::sync::atomic::{Ordering, fence};
 use mm::CpuId;
 use mm::arch::IrqGuard;
 
-use super::cpu::{Cpu, Scheduler};
+use super::cpu::{Cpu, Scheduler, choose};
 use super::{State, Thread, current, preempt, spawn, timer};
 use crate::cpu::paging;
 use crate::cpu::percpu::this_cpu;
@@ -59,8 +59,9 @@ pub(super) fn wake(thread: &Thread) -> bool {
             return true;
         }
         if thread.change(State::Parked, State::Ready) {
-            if let Some(scheduler) = Scheduler::get() {
-                scheduler.choose(thread).enqueue(thread);
+            // Threads park only where a CPU runs threads.
+            if let Some(cpu) = choose(thread) {
+                cpu.enqueue(thread);
             }
             return true;
         }
@@ -101,7 +102,7 @@ pub fn tick() {
     if left == 0 {
         cpu.set_need_resched();
     }
-    cpu.kick_a_helper(scheduler);
+    cpu.kick_a_helper();
 }
 
 /// The end of each hardware interrupt, after it was ended at the controller, with interrupts off: the interrupted thread

@@ -19,10 +19,10 @@ use core::mem::ManuallyDrop;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::Ordering;
 
+use mm::CpuId;
 use mm::sync::{Level, SpinLock};
-use mm::{CpuId, NodeId};
 
-use super::cpu::{Affinity, Cpu, Scheduler};
+use super::cpu::{Affinity, Scheduler, choose_new};
 use super::wait::{WaitList, WaitQueue, Waiter, block};
 use super::{NEXT_ID, Role, State, Thread, might_sleep, sched};
 use crate::memory::stack::{STACK_BYTES, Stack};
@@ -112,25 +112,27 @@ where
     T: Send + 'static,
 {
     let scheduler = Scheduler::get().ok_or(Error::NotStarted)?;
-    let cpu = scheduler.choose_new(affinity).ok_or(Error::NoSuchCpu)?;
+    let cpu = choose_new(affinity).ok_or(Error::NoSuchCpu)?;
     let affinity = match affinity {
         Affinity::Node(node) if cpu.node != node => Affinity::Any,
         other => other,
     };
     let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-    let thread = create(scheduler, Identity { role: Role::Ordinary, id, name, affinity, cpu }, function)?;
+    let thread =
+        create(scheduler, Identity { role: Role::Ordinary, id, name, affinity, cpu: cpu.id }, function)?;
     // SAFETY: new, and nobody frees it before the handle is joined or dropped.
     sched::make_ready(unsafe { thread.as_ref() }, cpu);
     Ok(JoinHandle { thread, result: PhantomData })
 }
 
 /// Who a new thread is to be.
-struct Identity<'a> {
+struct Identity {
     role: Role,
     id: u32,
     name: &'static str,
     affinity: Affinity,
-    cpu: &'a Cpu,
+    /// Where it runs first.
+    cpu: CpuId,
 }
 
 /// Closure and result take turns at the top of the stack.
@@ -141,13 +143,13 @@ union Packet<F, T> {
 }
 
 /// Makes a thread that is in no queue yet.
-fn create<F, T>(scheduler: &Scheduler, who: Identity<'_>, function: F) -> Result<NonNull<Thread>, Error>
+fn create<F, T>(scheduler: &Scheduler, who: Identity, function: F) -> Result<NonNull<Thread>, Error>
 where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
     let memory = scheduler.memory;
-    let stack = Stack::new_near(memory, near(scheduler, who.cpu.node)).map_err(|_| Error::NoMemory)?;
+    let stack = Stack::new_near(memory, memory.node_near(who.cpu)).map_err(|_| Error::NoMemory)?;
     let range = stack.addresses();
     debug_assert_eq!(range.end - range.start, STACK_BYTES);
     let align = (align_of::<Packet<F, T>>() as u64).max(16);
@@ -164,9 +166,9 @@ where
     let frame = first_frame(packet.cast(), run::<F, T>);
     let rsp = packet_at - size_of_val(&frame) as u64;
     let mut thread = Thread::new(who.role, who.id, who.name, range, who.affinity);
-    thread.cpu = who.cpu.id.0.into();
+    thread.cpu = who.cpu.0.into();
     *thread.saved_rsp.get_mut() = rsp;
-    let record = match scheduler.record(thread, near(scheduler, who.cpu.node)) {
+    let record = match scheduler.record(thread, memory.node_near(who.cpu)) {
         Ok(record) => record,
         Err(error) => return failed(stack, error),
     };
@@ -179,11 +181,6 @@ where
         (*record.as_ptr()).owned = Some(Owned { stack, result, drop_result: drop_result::<F, T> });
     }
     Ok(record)
-}
-
-/// The node, if it has memory of its own.
-pub(super) fn near(scheduler: &Scheduler, node: NodeId) -> Option<NodeId> {
-    scheduler.memory.pages.nodes().get(node).map(|_| node)
 }
 
 /// The words that [`sched`]'s switch pops for a new thread: r15 r14 r13 r12 rbx rbp, return address, and an end of the
@@ -377,8 +374,7 @@ pub(super) fn start_reaper() -> Result<(), Error> {
 
 /// The boot CPU's idle thread; the boot stack's thread is an ordinary one.
 pub(super) fn boot_idle(scheduler: &Scheduler) -> Result<NonNull<Thread>, Error> {
-    let cpu = scheduler.cpus().next().ok_or(Error::NoSuchCpu)?;
-    let affinity = Affinity::Cpu(cpu.id);
-    let who = Identity { role: Role::Idle, id: 0, name: "swapper", affinity, cpu };
+    let cpu = CpuId::BOOT;
+    let who = Identity { role: Role::Idle, id: 0, name: "swapper", affinity: Affinity::Cpu(cpu), cpu };
     create(scheduler, who, || -> () { super::idle() })
 }

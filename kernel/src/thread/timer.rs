@@ -18,7 +18,7 @@ use core::time::Duration;
 
 use mm::arch::IrqGuard;
 
-use super::cpu::{Cpu, Scheduler};
+use super::cpu::Cpu;
 use super::{Thread, current, sched};
 use crate::console::clock;
 use crate::cpu::apic::timer::{self, HZ};
@@ -277,5 +277,5 @@ const _: () = assert!(SLOTS.is_power_of_two());
 
 /// For who counts on all CPUs' timers: whether any thread sleeps for a time.
 pub fn nr_sleepers() -> usize {
-    Scheduler::get().map_or(0, |s| s.cpus().map(|cpu| cpu.wheel.lock().nr).sum())
+    Cpu::all().map(|cpu| cpu.wheel.lock().nr).sum()
 }

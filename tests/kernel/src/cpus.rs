@@ -163,7 +163,7 @@ fn calls_from_all_to_all_at_once_end() {
     let me = cpu_id();
     // All but this one call all, while this one waits for them.
     call::on_each(&|cpu| cpu != me, &|| {
-        if this_cpu().calling.load(Relaxed) == 0 {
+        if !this_cpu().is_calling() {
             call::on_all(&|| {
                 runs.fetch_add(1, Relaxed);
             });
