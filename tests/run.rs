@@ -103,9 +103,18 @@ fn processors(trials: &mut Vec<Trial>) {
         }));
     }
     trials.push(Trial::test("run::options_of_cpus_that_make_no_sense_are_reported", || {
-        let run = strata("--timeout 240 -- nr_cpus=0 maxcpus=many poweroff")?.ends(0)?;
+        let run = strata("--timeout 240 -- nr_cpus=0 maxcpus=many possible_cpus=some poweroff")?.ends(0)?;
         run.prints("Malformed early option 'nr_cpus'")?;
-        run.prints("Malformed early option 'maxcpus'")
+        run.prints("Malformed early option 'maxcpus'")?;
+        run.prints("Malformed early option 'possible_cpus'")
+    }));
+    trials.push(Trial::test("run::as_many_cpus_are_possible_as_linux_has_at_most", || {
+        let run = strata("--smp 4 --memory 2G --timeout 300 -- possible_cpus=8192 dump=zoneinfo poweroff")?;
+        let run = run.ends(0)?;
+        run.prints("smpboot: Allowing 8192 CPUs, 8188 hotplug CPUs")?;
+        run.prints("smp: Brought up 1 node, 4 CPUs")?;
+        run.prints("    cpu: 3\n")?;
+        run.prints_not("    cpu: 4\n")
     }));
     trials.push(Trial::test("run::cpus_that_could_be_plugged_in_count_as_possible", || {
         let run =

@@ -49,6 +49,7 @@ const KNOWN: &[&str] = &[
     "numa",
     "page_owner",
     "page_poison",
+    "possible_cpus",
     "poweroff",
     "quiet",
     "transparent_hugepage",

@@ -67,16 +67,18 @@ impl Options {
     }
 }
 
-/// `nr_cpus=`, `maxcpus=`, `nosmp`: later ones win (Linux: `nrcpus`, `maxcpus`, `nosmp`).
+/// `nr_cpus=`, `possible_cpus=`, `maxcpus=`, `nosmp`: later ones win (Linux: `nrcpus`, `_setup_possible_cpus`, `maxcpus`,
+/// `nosmp`).
 fn cpus(cmdline: &Cmdline<'_>) -> CpuLimits {
     let mut limits = CpuLimits::default();
     for param in cmdline.params() {
         let value = param.value.and_then(|value| value.parse::<u32>().ok());
         match (param.name, value) {
             ("nr_cpus", Some(nr @ 1..MAX_CPUS)) => limits.nr_cpus = limits.nr_cpus.min(nr),
+            ("possible_cpus", Some(nr)) => limits.possible = Some(nr),
             ("maxcpus", Some(nr)) => limits.max_cpus = nr,
             ("nosmp", _) => limits.max_cpus = 0,
-            ("nr_cpus" | "maxcpus", _) => cmdline::malformed(param.name),
+            ("nr_cpus" | "possible_cpus" | "maxcpus", _) => cmdline::malformed(param.name),
             _ => {}
         }
     }

@@ -21,15 +21,17 @@ pub const NO_APIC: u32 = u32::MAX;
 /// What the command line allows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct CpuLimits {
-    /// Possible CPUs (`nr_cpus=`): at least 1.
+    /// Possible CPUs at most (`nr_cpus=`): at least 1.
     pub nr_cpus: u32,
+    /// How many CPUs are possible, whatever the table says of those that are not there (`possible_cpus=`).
+    pub possible: Option<u32>,
     /// CPUs that boot starts, its own included (`maxcpus=`). 0 means that there is no other, also not later (`nosmp`).
     pub max_cpus: u32,
 }
 
 impl Default for CpuLimits {
     fn default() -> Self {
-        Self { nr_cpus: MAX_CPUS, max_cpus: MAX_CPUS }
+        Self { nr_cpus: MAX_CPUS, possible: None, max_cpus: MAX_CPUS }
     }
 }
 
@@ -71,7 +73,8 @@ impl Madt<'_> {
         }
         let limit = limits.nr_cpus.clamp(1, MAX_CPUS);
         let listed = || self.cpus().map_while(Result::ok);
-        let room = (listed().count() + 1).min(limit as usize);
+        let reachable = (listed().count() + 1).min(limit as usize);
+        let room = reachable.max(limits.possible.unwrap_or(0).min(limit) as usize);
         let ids = memblock.alloc_slice(room, NO_APIC, OnNode::Any).ok()?;
         ids[0] = boot_apic_id;
         let (mut present, mut absent) = (1, 0);
@@ -84,7 +87,7 @@ impl Madt<'_> {
                 absent += 1;
             } else if ids[..present].contains(&id) {
                 continue;
-            } else if present < room {
+            } else if present < reachable {
                 ids[present] = id;
                 present += 1;
             } else {
@@ -94,18 +97,21 @@ impl Madt<'_> {
                 );
             }
         }
-        let possible = nr_possible(present, absent, limit, limits.max_cpus);
+        let possible = nr_possible(present, absent, limit, limits);
         let ids: &'a [u32] = ids;
         Some(PossibleCpus { apic_ids: &ids[..possible], nr_present: present.min(possible) as u32 })
     }
 }
 
 /// How many of those that are there and those that are not; says so when a limit decides.
-fn nr_possible(present: usize, absent: usize, nr_cpus: u32, max_cpus: u32) -> usize {
-    let mut possible = present;
-    if max_cpus != 0 {
-        possible += absent;
-    }
+fn nr_possible(present: usize, absent: usize, nr_cpus: u32, limits: CpuLimits) -> usize {
+    let max_cpus = limits.max_cpus;
+    let mut possible = match limits.possible {
+        // At least the boot CPU is.
+        Some(possible) => (possible as usize).max(1),
+        None if max_cpus != 0 => present + absent,
+        None => present,
+    };
     if possible > nr_cpus as usize {
         log::warn!("{possible} Processors exceeds NR_CPUS limit of {nr_cpus}");
         possible = nr_cpus as usize;

@@ -16,6 +16,7 @@ use core::ptr::NonNull;
 use super::Slub;
 use super::cache::{Cache, CacheHandle, CachePtr};
 use super::geometry::{CACHE_LINE, FreeLink, Geometry, alignment};
+use super::kmalloc::KMALLOC_MAX_SIZE;
 use super::magazine::Magazine;
 use super::node::{SlabNode, new_node};
 use super::params::{CacheFlags, CacheParams, Error};
@@ -136,11 +137,14 @@ impl<'a> Slub<'a> {
         Ok(())
     }
 
-    /// Gives a cache that nobody else knows, or that boot alone uses, magazines for as many objects as Linux keeps per CPU.
+    /// Gives a cache that nobody else knows, or that boot alone uses, magazines for as many objects as Linux keeps per CPU;
+    /// for fewer when there are so many CPUs that one block of pages has no room for all (from some 4000 on).
     pub(super) fn make_magazines(&self, cache: CachePtr<'a>) -> Result<(), Error> {
-        let capacity = cache.geometry.cpu_partial as usize;
         let heads = PerCpu::<Magazine>::layout(self.nr_cpus).ok_or(Error::TooLarge)?.size();
-        let stride = (capacity * size_of::<u64>()).next_multiple_of(CACHE_LINE);
+        let room = KMALLOC_MAX_SIZE.saturating_sub(heads) / self.nr_cpus as usize;
+        let wanted = (cache.geometry.cpu_partial as usize * size_of::<u64>()).next_multiple_of(CACHE_LINE);
+        let stride = wanted.min(room - room % CACHE_LINE);
+        let capacity = (cache.geometry.cpu_partial as usize).min(stride / size_of::<u64>());
         // A size that is aligned to cache lines: of kmalloc's, only 96 is not.
         let bytes = (heads + stride * self.nr_cpus as usize).max(2 * CACHE_LINE);
         let memory = self.kmalloc(bytes, Gfp::KERNEL)?;

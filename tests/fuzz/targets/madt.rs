@@ -26,6 +26,8 @@ pub(super) fn run(bytes: &[u8]) {
                 check(&madt, cpus, boot_id, mode);
                 let two = madt.possible(boot_id, mode, CpuLimits { nr_cpus: 2, ..all }, memblock);
                 assert!(two.is_some_and(|two| two.nr() == cpus.nr().min(2)));
+                let many = madt.possible(boot_id, mode, CpuLimits { possible: Some(300), ..all }, memblock);
+                assert!(many.is_some_and(|many| many.nr() == 300 && many.nr_present <= cpus.nr_present));
                 let one = madt.possible(boot_id, mode, CpuLimits { max_cpus: 0, ..all }, memblock);
                 assert!(one.is_some_and(|one| one.apic_ids == [boot_id]));
             }

@@ -25,13 +25,36 @@ fn possible(
     nr_cpus: u32,
     max_cpus: u32,
 ) -> (Vec<u32>, u32, Vec<String>) {
+    possible_with(madt, boot, mode, CpuLimits { nr_cpus, max_cpus, possible: None })
+}
+
+fn possible_with(madt: &[u8], boot: u32, mode: ApicMode, limits: CpuLimits) -> (Vec<u32>, u32, Vec<String>) {
     with_memblock(&[(0, (2 << 30) - 1, 1)], |memblock, _| {
         let madt = Madt::new(madt).unwrap();
-        let limits = CpuLimits { nr_cpus, max_cpus };
         let (cpus, log) = capture(|| madt.possible(boot, mode, limits, memblock).unwrap());
         assert_eq!(cpus.nr(), cpus.nr_present + cpus.nr_absent());
         (cpus.apic_ids.to_vec(), cpus.nr_present, log)
     })
+}
+
+#[test]
+fn possible_cpus_decides_how_many_are_possible_and_nr_cpus_limits_it() {
+    let madt = tables::madt(3, &[(0, 1), (1, 1), (2, 0)].map(|(id, flags)| tables::lapic(id, flags)));
+    let with = |possible, nr_cpus, max_cpus| {
+        possible_with(&madt, 0, ApicMode::XApic, CpuLimits { nr_cpus, possible, max_cpus })
+    };
+    assert_eq!(with(None, 8192, 8192), (vec![0, 1, NO_APIC], 2, vec![]));
+    assert_eq!(with(Some(2), 8192, 8192), (vec![0, 1], 2, vec![]));
+    // Fewer than are there: the rest is not possible.
+    assert_eq!(with(Some(1), 8192, 8192), (vec![0], 1, vec![]));
+    assert_eq!(with(Some(0), 8192, 8192), (vec![0], 1, vec![]));
+    let (ids, present, log) = with(Some(8192), 8192, 8192);
+    assert_eq!((ids.len(), present, log), (8192, 2, vec![]));
+    assert!(ids.starts_with(&[0, 1]) && ids[2..].iter().all(|&id| id == NO_APIC));
+    let (ids, present, log) = with(Some(1 << 30), 8192, 8192);
+    assert_eq!((ids.len(), present, log.len()), (8192, 2, 1), "one line for what is too much");
+    assert_eq!(with(Some(9), 4, 8192).0, [0, 1, NO_APIC, NO_APIC]);
+    assert_eq!(with(Some(9), 8192, 0).0, [0]);
 }
 
 #[test]
@@ -105,4 +128,21 @@ fn a_cpu_that_is_not_there_is_near_to_nodes_in_turn_whatever_the_table_names() {
         let by_domain = |pxm| (0..2).find(|&n| numa.domain_of(NodeId(n)) == Some(pxm)).unwrap();
         assert_eq!(near, [by_domain(1), 1, 0]);
     });
+}
+
+#[test]
+fn ids_above_255_are_cpus_of_their_own_and_one_in_both_kinds_of_entries_is_one_cpu() {
+    // As firmware lists more than 255 CPUs: those that xAPIC can name in its entries, the others in the wide ones; some
+    // list the first in both.
+    let narrow = (0..255u8).map(|id| tables::lapic(id, 1));
+    let wide = (0..1000u32).map(|id| tables::lx2apic(id, 1));
+    let madt = tables::madt(5, &narrow.chain(wide).collect::<Vec<_>>());
+    let (ids, present, log) = possible(&madt, 0, ApicMode::X2Apic, 8192, 8192);
+    assert_eq!((ids, present, log), ((0..1000).collect(), 1000, vec![]));
+    // Without x2APIC, only those that can be sent to.
+    let (ids, present, log) = possible(&madt, 0, ApicMode::XApic, 8192, 8192);
+    assert_eq!((ids, present, log), ((0..255).collect(), 255, vec![]));
+    // A boot CPU that is not the first of the list.
+    let (ids, present, _) = possible(&madt, 700, ApicMode::X2Apic, 8192, 8192);
+    assert_eq!((ids[0], ids[1], ids.len(), present), (700, 0, 1000, 1000));
 }
