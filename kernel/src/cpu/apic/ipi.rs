@@ -29,20 +29,19 @@ pub enum Error {
 /// See [`Error`].
 pub fn send(apic_id: u32, interrupt: Interrupt) -> Result<(), Error> {
     let apic = LocalApic::get().ok_or(Error::NoApic)?;
-    let high = Interrupt::high(apic_id, apic.mode()).ok_or(Error::NotAddressable)?;
     match apic.mode() {
         ApicMode::X2Apic => {
             // The write of an MSR of the x2APIC waits for nothing before it: what the other CPU is to find must be seen.
             core::sync::atomic::fence(core::sync::atomic::Ordering::SeqCst);
-            let value = u64::from(high) << 32 | u64::from(interrupt.low());
             // SAFETY: x2APIC is on, so the MSR exists; what is sent is the caller's business.
-            unsafe { Register::InterruptCommand.msr().write(value) };
+            unsafe { Register::InterruptCommand.msr().write(interrupt.x2apic(apic_id)) };
         }
         ApicMode::XApic => {
+            let [high, low] = interrupt.xapic(apic_id).ok_or(Error::NotAddressable)?;
             let _irq = IrqGuard::new();
             wait_idle(apic)?;
             apic.write(Register::InterruptCommandHigh, high);
-            apic.write(Register::InterruptCommand, interrupt.low());
+            apic.write(Register::InterruptCommand, low);
         }
     }
     Ok(())

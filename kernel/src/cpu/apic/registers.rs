@@ -5,6 +5,7 @@
 //!
 //! LVT entry      16 masked | 10..8 delivery | 7..0 vector         timer: 18..17 one-shot, periodic
 //! Interrupt      63..32 destination (xAPIC: 63..56) | 15 level | 14 assert | 12 pending | 10..8 delivery | 7..0 vector
+//!                (xAPIC: the halves are two registers)
 //! ```
 
 use mm::acpi::ApicMode;
@@ -67,14 +68,64 @@ impl Register {
         self.number() as usize * 16
     }
 
-    /// Its MSR in x2APIC mode.
-    pub const fn msr(self) -> Msr {
+    /// The number of its MSR in x2APIC mode; none where there is none, and access to the number would fault.
+    const fn msr_number(self) -> Option<u32> {
         const FIRST: u32 = 0x800;
-        Msr::new(FIRST + self.number() as u32)
+        match self {
+            Self::InterruptCommandHigh => None,
+            _ => Some(FIRST + self.number() as u32),
+        }
+    }
+
+    /// Its MSR in x2APIC mode, in which the caller does not use what only xAPIC has.
+    pub const fn msr(self) -> Msr {
+        match self.msr_number() {
+            Some(number) => Msr::new(number),
+            None => panic!("the register is xAPIC's only"),
+        }
     }
 }
 
-const _: () = assert!(Register::TimerDivide.offset() == 0x3e0 && Register::InService(7).offset() == 0x170);
+/// The specification's table, of the registers that are used: place in the page, and MSR. No machine of the tests has an
+/// x2APIC, so that a wrong number would be found on a real one only.
+const _: () = {
+    const TABLE: [(Register, usize, u32); 24] = [
+        (Register::Id, 0x020, 0x802),
+        (Register::Version, 0x030, 0x803),
+        (Register::TaskPriority, 0x080, 0x808),
+        (Register::EndOfInterrupt, 0x0b0, 0x80b),
+        (Register::Spurious, 0x0f0, 0x80f),
+        (Register::InService(0), 0x100, 0x810),
+        (Register::InService(1), 0x110, 0x811),
+        (Register::InService(2), 0x120, 0x812),
+        (Register::InService(3), 0x130, 0x813),
+        (Register::InService(4), 0x140, 0x814),
+        (Register::InService(5), 0x150, 0x815),
+        (Register::InService(6), 0x160, 0x816),
+        (Register::InService(7), 0x170, 0x817),
+        (Register::ErrorStatus, 0x280, 0x828),
+        (Register::InterruptCommand, 0x300, 0x830),
+        (Register::InterruptCommandHigh, 0x310, 0),
+        (Register::LvtTimer, 0x320, 0x832),
+        (Register::LvtPerformance, 0x340, 0x834),
+        (Register::LvtLint0, 0x350, 0x835),
+        (Register::LvtLint1, 0x360, 0x836),
+        (Register::LvtError, 0x370, 0x837),
+        (Register::TimerInitialCount, 0x380, 0x838),
+        (Register::TimerCurrentCount, 0x390, 0x839),
+        (Register::TimerDivide, 0x3e0, 0x83e),
+    ];
+    let mut i = 0;
+    while i < TABLE.len() {
+        let (register, offset, msr) = TABLE[i];
+        assert!(register.offset() == offset);
+        assert!(match register.msr_number() {
+            Some(number) => number == msr,
+            None => msr == 0,
+        });
+        i += 1;
+    }
+};
 
 /// The spurious interrupt register: the APIC's main switch, and the vector of interrupts that have vanished.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -149,26 +200,32 @@ impl Interrupt {
         Self((DeliveryMode::StartUp as u32) << 8 | page as u32)
     }
 
-    /// The low half of the register.
-    pub const fn low(self) -> u32 {
-        self.0
+    /// What is written to the register of an x2APIC to send it: one word, with all 32 bits of the id.
+    pub const fn x2apic(self, apic_id: u32) -> u64 {
+        (apic_id as u64) << 32 | self.0 as u64
     }
 
-    /// The high half, for a CPU; `None` when this mode cannot send to it.
-    pub const fn high(apic_id: u32, mode: ApicMode) -> Option<u32> {
-        match mode {
-            ApicMode::X2Apic => Some(apic_id),
-            ApicMode::XApic if mode.can_address(apic_id) => Some(apic_id << 24),
-            ApicMode::XApic => None,
+    /// What is written to the two registers of an xAPIC to send it, the high one first; `None` when the id does not fit into
+    /// the 8 bits. All are physical: logical destinations are not used.
+    pub const fn xapic(self, apic_id: u32) -> Option<[u32; 2]> {
+        match ApicMode::XApic.can_address(apic_id) {
+            true => Some([apic_id << 24, self.0]),
+            false => None,
         }
     }
 }
 
 const _: () = {
-    assert!(Interrupt::fixed(0xfd).low() == 0x40fd && Interrupt::NMI.low() == 0x4400);
-    assert!(Interrupt::INIT.low() == 0xc500 && Interrupt::INIT_DEASSERT.low() == 0x8500);
-    assert!(Interrupt::start_up(0x9e).low() == 0x69e);
-    assert!(matches!(Interrupt::high(3, ApicMode::XApic), Some(0x300_0000)));
-    assert!(Interrupt::high(255, ApicMode::XApic).is_none(), "all of them");
-    assert!(matches!(Interrupt::high(0x1234, ApicMode::X2Apic), Some(0x1234)));
+    // The specification's values; bit 11 would make the destination a logical one, bits 18 and 19 a shorthand.
+    assert!(Interrupt::fixed(0xfd).0 == 0x40fd && Interrupt::NMI.0 == 0x4400);
+    assert!(Interrupt::INIT.0 == 0xc500 && Interrupt::INIT_DEASSERT.0 == 0x8500);
+    assert!(Interrupt::start_up(0x9e).0 == 0x69e);
+    assert!(matches!(Interrupt::fixed(0xfb).xapic(3), Some([0x300_0000, 0x40fb])));
+    assert!(matches!(Interrupt::INIT.xapic(254), Some([0xfe00_0000, 0xc500])));
+    assert!(Interrupt::NMI.xapic(255).is_none(), "all of them");
+    assert!(Interrupt::NMI.xapic(256).is_none() && Interrupt::NMI.xapic(u32::MAX).is_none());
+    assert!(Interrupt::fixed(0xfb).x2apic(3) == 0x3_0000_40fb);
+    assert!(Interrupt::NMI.x2apic(255) == 0xff_0000_4400 && Interrupt::NMI.x2apic(256) == 0x100_0000_4400);
+    assert!(Interrupt::start_up(0x9e).x2apic(0x1234_5678) == 0x1234_5678_0000_069e);
+    assert!(Interrupt::INIT.x2apic(0xffff_fffe) == 0xffff_fffe_0000_c500);
 };
