@@ -9,7 +9,7 @@ use records::{
     area, counters_line, counters_of_kernel, dumped, free_line, free_of_gdb, free_of_kernel,
     pagetypeinfo_line, place, record, sections, slab_line, slabinfo_line, sum, sum_of, zones_of_kernel,
 };
-use session::{boot_log, gdb, one_cpu_log};
+use session::{boot_log, gdb, one_cpu_log, silent_cpu_log};
 
 fn records<'a>(lines: &[&'a str]) -> Vec<HashMap<&'a str, &'a str>> {
     lines.iter().map(|line| record(line)).collect()
@@ -100,6 +100,24 @@ fn cpus_are_online_when_they_have_started_and_run_their_threads() {
     assert_eq!(workload["thread_state"], "Running");
     assert_ne!(workload["space"], "0x0");
     assert!(records(&gdb["cpus"]).iter().all(|cpu| cpu["space"] == "0x0" && cpu["name"] != "workload"));
+}
+
+/// Not of gdb itself: it makes a machine of which one CPU does not start.
+#[test]
+fn a_cpu_that_does_not_answer_is_reported_and_left_out() {
+    let (printed, console) = silent_cpu_log();
+    let states = records(&sections(printed)["cpus"]).into_iter().map(|cpu| (cpu["cpu"], cpu["state"]));
+    let wanted = [("0", "Online"), ("1", "Online"), ("2", "Failed"), ("3", "Online")];
+    assert!(states.eq(wanted), "{printed}");
+    let said = |line: &str| console.lines().filter(|l| l.contains(line)).count();
+    assert_eq!(said("failed to start"), 1, "{console}");
+    assert_eq!(said("smpboot: CPU2 failed to start: not responding"), 1, "{console}");
+    assert_eq!(said("smp: Brought up 1 node, 3 CPUs"), 1, "{console}");
+    // Only CPUs that run have lists, and the rest of boot waits for nobody else.
+    for (cpu, listed) in [(0, true), (1, true), (2, false), (3, true)] {
+        assert_eq!(said(&format!("    cpu: {cpu}")) > 0, listed, "CPU {cpu}: {console}");
+    }
+    assert_eq!(said("workload: unmapped, every frame is back"), 1, "{console}");
 }
 
 #[test]

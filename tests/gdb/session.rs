@@ -211,6 +211,23 @@ pub(crate) fn boot_log() -> &'static (String, String) {
     &BOOT
 }
 
+/// Before the other CPUs are started, gdb gives the third an APIC id that nothing answers to.
+const WITHOUT_CPU_2: &[&str] = &[
+    "thbreak kernel::cpu::smp::bring_up",
+    "continue",
+    "python from strata import cpus",
+    "python place = int(dict(cpus.slots())[2]['apic_id'].address)",
+    "python gdb.selected_inferior().write_memory(place, (77).to_bytes(4, 'little'))",
+];
+
+/// The same of a machine with four CPUs, of which one does not answer; of its end only.
+pub(crate) fn silent_cpu_log() -> &'static (String, String) {
+    static BOOT: LazyLock<(String, String)> = LazyLock::new(|| {
+        stopped_boot("dump=zoneinfo,node/has_cpu poweroff", "-smp 4", &[WITHOUT_CPU_2, AT_END])
+    });
+    &BOOT
+}
+
 /// The same of a machine with one CPU, to which another can be added, and four zones; of its end only.
 pub(crate) fn one_cpu_log() -> &'static (String, String) {
     static BOOT: LazyLock<(String, String)> = LazyLock::new(|| {
