@@ -5,6 +5,7 @@
 //! counters                                                what the layers count
 //! smoke, apic, cpus, threads, sleeping, printing, ioremap       the machine
 //! exhaustion                                              what happens when all is used
+//! churn                                                   all CPUs at once at threads
 //! torture                                                 all CPUs at once at the page allocator
 //! planted                                                 failures on purpose
 //! ```
@@ -13,6 +14,7 @@
 
 mod apic;
 mod buddy;
+mod churn;
 mod contig;
 mod counters;
 mod cpus;
