@@ -15,9 +15,10 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 /// The one that passes comes last, after all that took their machine down.
-const ORDER: [&str; 20] = [
+const ORDER: [&str; 21] = [
     "planted::panics",
     "planted::panics_on_another_cpu",
+    "planted::panics_on_all_cpus",
     "planted::fails_an_assertion",
     "planted::hangs",
     "planted::triple_faults",
@@ -105,6 +106,16 @@ fn a_panic_of_another_cpu_ends_the_run_with_its_report() {
     let name = "planted::panics_on_another_cpu";
     fails(name, "a planted panic on CPU 1", "CPU: 1 PID: ");
     fails(name, "a planted panic on CPU 1", "Kernel panic - not syncing: a planted panic on CPU 1");
+}
+
+#[test]
+fn of_cpus_that_panic_at_once_one_reports_undisturbed() {
+    let name = "planted::panics_on_all_cpus";
+    fails(name, "a planted panic of all CPUs", "Kernel panic - not syncing: a planted panic of all CPUs");
+    let failure = results().verdicts[name].as_ref().expect("it fails");
+    for once in ["CPU: ", "Call Trace:", "---[ end Kernel panic - not syncing: "] {
+        assert_eq!(failure.log.matches(once).count(), 1, "{once}: {failure:?}");
+    }
 }
 
 #[test]
@@ -223,7 +234,7 @@ fn an_early_exit_is_that_tests_failure_also_with_success() {
 fn a_soft_failure_needs_no_new_boot() {
     let failure = results().verdicts["planted::is_unknown_to_the_kernel"].as_ref().expect("it fails");
     assert!(failure.reason.contains("no such test"), "{failure:?}");
-    assert_eq!(results().nr_boots, 19, "one boot, and one after each of the eighteen that ended theirs");
+    assert_eq!(results().nr_boots, 20, "one boot, and one after each of the nineteen that ended theirs");
 }
 
 #[test]

@@ -17,6 +17,7 @@ use crate::support::memory;
 ktest!(passes, on "planted");
 ktest!(panics, on "planted");
 ktest!(panics_on_another_cpu, on "planted");
+ktest!(panics_on_all_cpus, on "planted");
 ktest!(fails_an_assertion, on "planted");
 ktest!(hangs, on "planted");
 ktest!(triple_faults, on "planted");
@@ -43,6 +44,11 @@ fn panics() {
 
 fn panics_on_another_cpu() {
     call::on_one(CpuId(1), &|| panic!("a planted panic on CPU {}", mm::arch::cpu_id()));
+    unnoticed();
+}
+
+fn panics_on_all_cpus() {
+    call::on_all(&|| panic!("a planted panic of all CPUs"));
     unnoticed();
 }
 
