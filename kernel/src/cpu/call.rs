@@ -22,7 +22,7 @@
 //! held with interrupts on nor while a CPU waits here.
 
 use core::ptr::{self, NonNull};
-use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering, fence};
 
 use mm::CpuId;
 use mm::arch::{IrqGuard, cpu_id};
@@ -108,6 +108,9 @@ pub fn on_each(wanted: &dyn Fn(CpuId) -> bool, f: &(dyn Fn() + Sync)) {
     let _irq = IrqGuard::new();
     mm::sync::assert_none_held("when other CPUs are called");
     let me = cpu_id();
+    // A CPU that comes online now either is found below, or finds all that was done before, page tables in particular: it
+    // looks after it has come (`smp::start_here`).
+    fence(Ordering::SeqCst);
     if online::nr_online() > 1 {
         let calls = &this_cpu().calls;
         debug_assert!(!calls.is_calling(), "a called function calls (C2)");

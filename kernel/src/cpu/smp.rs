@@ -45,15 +45,15 @@ const REPEAT_AFTER_US: u64 = 200;
 struct CpuBlock {
     area: PerCpuArea,
     tables: UnsafeCell<CpuTables>,
+    start: Start,
 }
 
 const _: () =
     assert!(align_of::<CpuBlock>() <= PAGE_SIZE && size_of::<CpuBlock>().is_multiple_of(align_of::<u64>()));
 
-/// What a new CPU is told. On the boot CPU's stack, which waits.
+/// What a new CPU is told.
 struct Start {
     cpu: CpuId,
-    block: &'static CpuBlock,
     stack: Range<u64>,
     ist: [Range<u64>; NR_IST],
     idle: IdleThread,
@@ -69,6 +69,8 @@ enum Error {
     Thread(thread::Error),
     Apic(apic::ipi::Error),
     Timeout,
+    /// It may come yet: it could not be reset. Nothing that it would use may change, so no other can be started.
+    Loose(apic::ipi::Error),
 }
 
 impl From<memory::Error> for Error {
@@ -90,6 +92,7 @@ impl fmt::Display for Error {
             Self::Thread(error) => write!(f, "{error:?}"),
             Self::Apic(error) => write!(f, "{error:?}"),
             Self::Timeout => f.write_str("not responding"),
+            Self::Loose(error) => write!(f, "{error:?}, and it cannot be reset: no other CPU is started"),
         }
     }
 }
@@ -111,16 +114,11 @@ pub fn bring_up(memory: &'static Memory, features: &Features, max_cpus: u32) {
     match Trampoline::new(memory) {
         Ok(trampoline) => {
             log::info!("x86: Booting SMP configuration:");
-            for cpu in online::offline() {
-                if online::nr_online() >= max_cpus {
-                    break;
-                }
-                if let Err(error) = start(memory, features, &trampoline, cpu) {
-                    log::error!("smpboot: CPU{cpu} failed to start: {error}");
-                }
-            }
+            let ways = start_all(memory, features, &trampoline, max_cpus);
             log_cpus(memory);
-            trampoline.free(memory);
+            if ways == Ways::Empty {
+                trampoline.free(memory);
+            }
         }
         Err(error) => log::error!("smpboot: no CPU can be started: {error:?}"),
     }
@@ -137,17 +135,39 @@ fn let_boot_cpu_be_called(memory: &Memory) -> Result<(), memory::Error> {
     Ok(())
 }
 
+/// Whether a CPU may be on its way through the trampoline (B2 of [`trampoline`](super::trampoline)).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Ways {
+    Empty,
+    Used,
+}
+
+fn start_all(memory: &'static Memory, features: &Features, trampoline: &Trampoline, max_cpus: u32) -> Ways {
+    for cpu in online::offline() {
+        if online::nr_online() >= max_cpus {
+            break;
+        }
+        let Err(error) = start(memory, features, trampoline, cpu) else { continue };
+        log::error!("smpboot: CPU{cpu} failed to start: {error}");
+        if let Error::Loose(_) = error {
+            return Ways::Used;
+        }
+    }
+    Ways::Empty
+}
+
 fn start(
     memory: &'static Memory,
     features: &Features,
     trampoline: &Trampoline,
     cpu: CpuId,
 ) -> Result<(), Error> {
-    let start = prepare(memory, features, cpu)?;
-    online::expect(cpu, &start.block.area);
-    // SAFETY: `start_here` takes a `Start`, which lives until the CPU is online or reset; the stack is its own (U1).
+    let block = prepare(memory, features, cpu)?;
+    online::expect(cpu, &block.area);
+    // SAFETY: `start_here` takes the CPU's block, and the stack is its own (U1).
     unsafe {
-        trampoline.prepare(start_here as *const () as u64, (&raw const start) as u64, start.stack.end);
+        let argument = core::ptr::from_ref(block) as u64;
+        trampoline.prepare(start_here as *const () as u64, argument, block.start.stack.end);
     }
     let sent = send_start(cpu, trampoline.page());
     if sent.is_ok() && wait_us(TIMEOUT_US, || online::is_online(cpu)) || !online::give_up(cpu) {
@@ -156,7 +176,7 @@ fn start(
         return Ok(());
     }
     // Back to where it waits to be started: it must not come late.
-    let _ = ipi::send(cpu, Interrupt::INIT);
+    ipi::send(cpu, Interrupt::INIT).map_err(Error::Loose)?;
     wait_us(PAUSE_US, || false);
     Err(sent.err().map_or(Error::Timeout, Error::Apic))
 }
@@ -190,14 +210,14 @@ impl Own {
     }
 
     /// It is the CPU's, for good (U1).
-    fn keep(mut self) -> Option<&'static CpuBlock> {
+    fn keep(mut self, start: Start) -> Option<&'static CpuBlock> {
         let block = self.block.take()?;
         let at = block.address(Machine).cast::<CpuBlock>();
         let _ = block.into_raw();
         self.stacks.iter_mut().filter_map(Option::take).for_each(|stack| _ = stack.keep());
         // SAFETY: pages of ours, zeroed, large enough for the block and, behind it, the mailbox; for good.
         unsafe {
-            at.write(CpuBlock { area: PerCpuArea::new(), tables: UnsafeCell::new(CpuTables::new()) });
+            at.write(CpuBlock { area: PerCpuArea::new(), tables: UnsafeCell::new(CpuTables::new()), start });
             let block = at.as_ref();
             call::give_mailbox(&block.area, at.add(1).cast());
             Some(block)
@@ -218,13 +238,13 @@ impl Drop for Own {
 }
 
 /// All that a CPU needs, on its node.
-fn prepare(memory: &'static Memory, features: &Features, cpu: CpuId) -> Result<Start, Error> {
+fn prepare(memory: &'static Memory, features: &Features, cpu: CpuId) -> Result<&'static CpuBlock, Error> {
     let own = Own::new(memory, memory.node_near(cpu))?;
     let stack = own.stack(0);
     let ist = core::array::from_fn(|i| own.stack(1 + i));
     let idle = thread::idle_thread(cpu, stack.clone())?;
-    let block = own.keep().ok_or(memory::Error::Layout)?;
-    Ok(Start { cpu, block, idle, stack, ist, features: *features, cr4: Cr4::read_raw(), memory })
+    let start = Start { cpu, idle, stack, ist, features: *features, cr4: Cr4::read_raw(), memory };
+    Ok(own.keep(start).ok_or(memory::Error::Layout)?)
 }
 
 /// The sequence that the specification names.
@@ -255,19 +275,19 @@ fn wait_us(us: u64, done: impl Fn() -> bool) -> bool {
 
 /// Where a new CPU enters the kernel, on its own stack, with the trampoline's page tables and interrupts off (Linux:
 /// `start_secondary`).
-extern "C" fn start_here(start: &Start) -> ! {
-    let Start { cpu, block, idle, features, memory, .. } = *start;
+extern "C" fn start_here(block: &'static CpuBlock) -> ! {
+    let start = &block.start;
     // SAFETY: the block is this CPU's (U1), and nothing has run on it before.
     unsafe {
-        percpu::install(&block.area, cpu.0);
+        percpu::install(&block.area, start.cpu.0);
         percpu::set_stacks(&block.area, start.stack.clone(), start.ist.clone());
         tables::init_this_cpu(&mut *block.tables.get(), start.ist.clone().map(|stack| stack.end));
     }
     tables::load_idt();
     paging::init_pat();
     // SAFETY: the kernel's tables map all that the trampoline's do, but the trampoline.
-    unsafe { paging::set_root(memory.kernel_root) };
-    features::enable_as(&features, start.cr4);
+    unsafe { paging::set_root(start.memory.kernel_root) };
+    features::enable_as(&start.features, start.cr4);
     apic::init_this_cpu();
     if !online::arrive() {
         // It was given up a moment ago, and is about to be reset.
@@ -275,10 +295,10 @@ extern "C" fn start_here(start: &Start) -> ! {
             x86_64::instructions::hlt();
         }
     }
-    // What `start` refers to may be gone from here on.
-    // Nobody has told this CPU what was unmapped since it loaded the tables; from now on they do.
+    // Nobody has told this CPU what was unmapped since it loaded the tables; from now on they do. Pairs with the fence in
+    // `call::on_each`.
     mm::arch::flush_tlb_global();
-    thread::init_this_cpu(idle);
+    thread::init_this_cpu(start.idle);
     apic::timer::start(When::EachTick);
     thread::idle()
 }
