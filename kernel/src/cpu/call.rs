@@ -55,6 +55,11 @@ impl Calls {
         Self { request: AtomicPtr::new(ptr::null_mut()), mailbox: Once::new() }
     }
 
+    /// Null when there is none.
+    pub(super) fn mailbox_address(&self) -> *const u8 {
+        self.mailbox.get().map_or(ptr::null(), |mailbox| mailbox.as_ptr().cast())
+    }
+
     /// Whether this CPU waits for others that it has called.
     pub(super) fn is_calling(&self) -> bool {
         !self.request.load(Ordering::Relaxed).is_null()

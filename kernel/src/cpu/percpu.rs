@@ -143,6 +143,11 @@ impl PerCpuArea {
         self.calls.is_calling()
     }
 
+    /// Where the CPU keeps what is too large for the area or not made with it: threads, timers, calls. Null what it has not.
+    pub fn parts(&self) -> [*const u8; 2] {
+        [self.scheduler.load(Relaxed).cast_const().cast(), self.calls.mailbox_address()]
+    }
+
     /// The number of the CPU.
     pub fn cpu(&self) -> u32 {
         self.cpu.load(Relaxed)

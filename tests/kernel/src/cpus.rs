@@ -83,10 +83,22 @@ fn what_a_cpu_has_is_on_its_own_node() {
         // SAFETY: memory of the page allocator has a struct page.
         unsafe { mm::PagePtr::new(Machine, Pfn::containing(phys)) }.node()
     };
-    // What the boot CPU has is a part of the image.
-    for cpu in online::all().filter(|&cpu| cpu != CpuId::BOOT) {
+    for cpu in online::all() {
         let near = memory.numa.node_of_cpu(cpu);
         let area = online::area(cpu).expect("it runs");
+        // A machine with one CPU has no calls.
+        for part in area.parts().into_iter().filter(|part| !part.is_null()) {
+            assert_eq!(
+                node_of(Machine.virt_to_phys(part)),
+                near,
+                "what CPU {cpu} keeps for threads and calls"
+            );
+        }
+        assert!(!area.parts()[0].is_null() && area.parts()[1].is_null() == (online::nr_online() == 1));
+        // Area and stacks of the boot CPU are parts of the image.
+        if cpu == CpuId::BOOT {
+            continue;
+        }
         assert_eq!(
             node_of(Machine.virt_to_phys(core::ptr::from_ref(area).cast())),
             near,
