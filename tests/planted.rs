@@ -205,6 +205,27 @@ fn a_write_to_a_freed_page_is_reported_when_it_is_allocated_again() {
 }
 
 #[test]
+fn an_access_to_a_page_that_is_free_and_not_mapped_is_reported_at_once() {
+    let log = log_on(machines::PLANTED_PAGEALLOC, "planted::writes_to_a_page_that_was_freed");
+    for line in [
+        "BUG: unable to handle page fault for address: ffff8880",
+        "#PF: supervisor write access in kernel mode",
+        "#PF: error_code(0x0002) - not-present page",
+        " is free, and not mapped for debug_pagealloc=on",
+        "page dumped because: access to a free page",
+        "page_owner tracks the page as freed",
+        "Oops: 0002 [#1] SMP DEBUG_PAGEALLOC",
+    ] {
+        assert!(log.contains(line), "{line}: {log}");
+    }
+    let (freed, trace) = log.split_once("Oops: ").expect("a report");
+    let (_, freed) = freed.split_once("page last free stack trace:").expect("who freed it");
+    for functions in [freed, trace] {
+        assert!(functions.contains("planted::writes_to_a_page_that_was_freed+0x"), "{log}");
+    }
+}
+
+#[test]
 fn a_wrong_lock_order_is_reported_with_both_chains() {
     let name = "planted::takes_locks_in_the_wrong_order";
     fails_in_its_function(name, "lock order: Spaces wanted while Zone is held");

@@ -200,6 +200,27 @@ fn options(add: &mut impl FnMut(&str, fn() -> Result<(), Failed>)) {
         run.prints("protection: (0, 7")?;
         run.prints("              high:  19\n")
     });
+    add("all_debugging_of_pages_goes_together_and_dumps_all_files", || {
+        for more in ["page_poison=on", "init_on_free=1"] {
+            let options = format!("debug_pagealloc=on debug_guardpage_minorder=2 page_owner=on {more}");
+            let boot =
+                format!("--memory 128M --smp 2 --timeout 300 -- {options} dump=all,page_owner poweroff");
+            let run = strata(&boot)?.ends(0)?;
+            run.prints("Setting debug_guardpage_minorder to 2")?;
+            run.prints("SLUB: HWalign=64, Order=0-0, MinObjects=0, CPUs=2, Nodes=1")?;
+            run.prints("DirectMap2M:           0 kB")?;
+            run.prints("--- end /sys/kernel/debug/page_owner ---")?;
+        }
+        Ok(())
+    });
+    add("debugging_of_pages_that_makes_no_sense_is_reported_and_the_boot_goes_on", || {
+        let options = "debug_pagealloc=perhaps debug_guardpage_minorder=6 debug_guardpage_minorder=x";
+        let run = strata(&format!("--timeout 240 -- {options} dump=meminfo poweroff"))?.ends(0)?;
+        run.prints("Malformed early option 'debug_pagealloc'")?;
+        run.prints("Bad debug_guardpage_minorder value")?;
+        run.prints("SLUB: HWalign=64, Order=0-3")?;
+        run.prints_not("DirectMap2M:           0 kB")
+    });
     add("malformed_sizes_of_movable_memory_are_reported_and_the_boot_goes_on", || {
         let run = strata("--timeout 240 -- kernelcore=101% movablecore=x movable_node poweroff")?.ends(0)?;
         run.prints("Malformed early option 'kernelcore'")?;

@@ -27,6 +27,8 @@ const KNOWN: &[&str] = &[
     "cma",
     "bench",
     "debug",
+    "debug_guardpage_minorder",
+    "debug_pagealloc",
     "dump",
     "fail_page_alloc",
     "ignore_loglevel",

@@ -16,8 +16,8 @@ pub(crate) mod schedule;
 use crate::PAGE_SIZE;
 use crate::arch::{Machine, SimMachine, run_as_cpu};
 use crate::id::CpuId;
-use crate::init::testing::Spec;
-use crate::page_alloc::{DebugOptions, PageAllocator};
+use crate::init::testing::{SimDirectMap, Spec};
+use crate::page_alloc::{DebugOptions, GuardMinorder, PageAllocator};
 use crate::smp::CallCpus;
 
 /// Such a machine.
@@ -27,6 +27,8 @@ pub(crate) struct TestMachine {
     pub(crate) pages: PageAllocator,
     /// Free pages at the start.
     pub(crate) all_pages: u64,
+    /// Which frames are accessible, with [`DebugOptions::PAGEALLOC`].
+    pub(crate) direct_map: Option<&'static SimDirectMap>,
     nr_cpus: u32,
     leaks_allowed: bool,
     // What the allocator lives in goes last.
@@ -50,15 +52,25 @@ impl TestMachine {
     }
 
     pub(crate) fn boot(mib: u64, nr_nodes: u64, nr_cpus: u32, options: DebugOptions) -> Self {
+        Self::guarded(mib, nr_nodes, nr_cpus, options, GuardMinorder::NONE)
+    }
+
+    pub(crate) fn guarded(
+        mib: u64,
+        nr_nodes: u64,
+        nr_cpus: u32,
+        options: DebugOptions,
+        guards: GuardMinorder,
+    ) -> Self {
         let start = |node: u64| (mib << 20) / PAGE_SIZE as u64 * node / nr_nodes * PAGE_SIZE as u64;
         let spec = (0..nr_nodes).fold(Spec::new().reserved(0..PAGE_SIZE as u64), |spec, node| {
             spec.ram(node as u16, start(node)..start(node + 1))
         });
         let spec = (0..nr_cpus).fold(spec, |spec, cpu| spec.cpus((u64::from(cpu) % nr_nodes) as u16, 1));
-        let machine = spec.debugging(options).boot();
-        let all_pages = machine.given();
+        let machine = spec.debugging(options).guards(guards).boot();
+        let (all_pages, direct_map) = (machine.given(), machine.direct_map());
         let (pages, sim) = machine.into_parts();
-        Self { pages, all_pages, nr_cpus, leaks_allowed: false, sim }
+        Self { pages, all_pages, direct_map, nr_cpus, leaks_allowed: false, sim }
     }
 
     /// The machine.

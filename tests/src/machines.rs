@@ -13,19 +13,26 @@ pub const PLANTED: &str = "planted";
 /// The machine of planted tests whose pages are poisoned when they are freed, and whose owners are recorded.
 pub const PLANTED_DEBUG: &str = "planted-debug";
 
+/// The machine of planted tests on which free pages are not mapped.
+pub const PLANTED_PAGEALLOC: &str = "planted-pagealloc";
+
 /// With debugging options of the page allocator: what `machines=debug` means, with the default machine.
-const DEBUG: [&str; 1] = ["bios-128m-debug"];
+const DEBUG: [&str; 2] = ["bios-128m-debug", "bios-128m-pagealloc"];
+
+/// Free pages are not mapped, and single ones have a page beside them that is nobody's; all else at the same time.
+const PAGEALLOC: &str = "debug_pagealloc=on debug_guardpage_minorder=1 page_owner=on init_on_free=on";
 
 /// The machines of planted tests. Some of the first fail on a second CPU.
-const PLANTED_ON: [Row; 2] = [
+const PLANTED_ON: [Row; 3] = [
     Row(PLANTED, Firmware::Bios, 512, 2, None, ""),
     Row(PLANTED_DEBUG, Firmware::Bios, 128, 1, None, "page_owner=on page_poison=on"),
+    Row(PLANTED_PAGEALLOC, Firmware::Bios, 128, 1, None, PAGEALLOC),
 ];
 
 /// A machine's name, firmware, MiB, CPUs, NUMA shorthand and kernel command line.
 struct Row(&'static str, Firmware, u32, u32, Option<&'static str>, &'static str);
 
-const TABLE: [Row; 9] = [
+const TABLE: [Row; 10] = [
     Row(DEFAULT, Firmware::Bios, 512, 1, None, ""),
     Row("bios-128m-1cpu", Firmware::Bios, 128, 1, None, ""),
     Row("bios-6g-4cpu", Firmware::Bios, 6144, 4, None, ""),
@@ -35,6 +42,7 @@ const TABLE: [Row; 9] = [
     Row("uefi-2g-1cpu", Firmware::Uefi, 2048, 1, None, ""),
     Row("bios-512m-cma", Firmware::Bios, 512, 1, None, "cma=128M"),
     Row("bios-128m-debug", Firmware::Bios, 128, 1, None, "page_owner=on page_poison=on"),
+    Row("bios-128m-pagealloc", Firmware::Bios, 128, 2, None, PAGEALLOC),
 ];
 
 /// Machines with something about them that most tests do not expect: only tests that name one run on it.

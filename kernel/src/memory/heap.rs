@@ -1,12 +1,13 @@
 //! Slab caches, and Rust's global allocator over them.
 
-use mm::NodeId;
 use mm::acpi::PossibleCpus;
 use mm::arch::Machine;
 use mm::numa::Numa;
-use mm::page_alloc::PageAllocator;
+use mm::page_alloc::{GuardMinorder, PageAllocator};
+use mm::slub::geometry::MAX_SLAB_ORDER;
 use mm::slub::heap::KernelHeap;
 use mm::slub::{Config, Slub};
+use mm::{NodeId, Order};
 use spin::Once;
 
 use super::Error;
@@ -21,14 +22,18 @@ pub(super) fn init(
     pages: &'static PageAllocator,
     numa: &Numa<'static>,
     cpus: PossibleCpus<'_>,
+    guards: GuardMinorder,
 ) -> Result<&'static Slub<'static>, Error> {
     static PAGES: Once<&'static PageAllocator> = Once::new();
     let source = PAGES.call_once(|| pages);
     let node_of = |cpu| nearest_with_memory(pages, numa.node_of_cpu(cpu));
+    // Small slabs, so that there are guard pages around each (Linux: `kmem_cache_init`).
+    let max_order = if guards == GuardMinorder::NONE { MAX_SLAB_ORDER } else { Order::ZERO };
     let config = Config {
         nr_cpus: cpus.nr(),
         present_cpus: cpus.nr_present,
         nr_nodes: pages.nodes().nr_ids(),
+        max_order,
         node_of: &node_of,
     };
     let slub = Slub::init(*source, Machine, config)?;

@@ -1,7 +1,8 @@
 //! The kernel's own page tables: the direct map, the kernel image, and nothing else.
 //!
 //! ```text
-//! direct map     RAM and the first MiB    RW NX   1 GiB / 2 MiB / 4 KiB pages; the image's text and rodata R NX
+//! direct map     RAM and the first MiB    RW NX   1 GiB / 2 MiB / 4 KiB pages; the image's text and rodata R NX;
+//!                                                 4 KiB pages with debug_pagealloc=on, free ones not present
 //! vmalloc        empty                            root entries present, so that every address space shares them
 //! vmemmap        filled by `sparse`
 //! fixmap         the image's own tables, see `fixmap`
@@ -13,6 +14,9 @@
 //!   long as the machine.
 //! - I2: nothing is mapped both writable and executable, and nothing below the kernel's half.
 //! - I3: what the image maps read-only is writable nowhere else.
+//! - I4: after [`build`] the direct map's tables and entries stay as they are, but for what `debug_pagealloc` changes in entries
+//!   of 4 KiB pages that the page allocator has free. Other mappings of RAM do not reach it: `ioremap` refuses RAM, and the
+//!   vmalloc space and processes have entries of their own.
 //!
 //! Tables come from the node of what they map. Linux takes them from the memory mapped last, from the top down, because it
 //! has only that mapped and knows no nodes yet; here the boot loader has mapped everything.

@@ -7,6 +7,7 @@
 //! tlb          translations leave all CPUs
 //! topology     CPUs and nodes, from ACPI's tables
 //! kernel_map   page tables of our own; the boot loader's memory given back
+//! debug_pagealloc   free pages leave the direct map
 //! vmemmap      memory behind the struct pages
 //! heap         slab caches and the global allocator
 //! vmalloc      areas of the vmalloc space, mapped
@@ -30,6 +31,7 @@
 
 pub mod chipset;
 mod context;
+mod debug_pagealloc;
 mod dump;
 mod early;
 pub mod early_ioremap;
@@ -53,6 +55,7 @@ mod vmemmap;
 pub mod vmstat;
 pub mod workload;
 
+pub use debug_pagealloc::{debug_pagealloc_enabled, dump_freed, freed_page};
 pub use dump::dump;
 pub use kernel_map::check;
 
@@ -250,7 +253,8 @@ pub fn init(
     let cpus = topology::cpus(tables, options.cpus, &mut memblock)?;
     let numa = topology::numa(tables, cpus, options.numa, &mut memblock, &firmware)?;
     let largest = if features.gib_pages { PageSize::Size1G } else { PageSize::Size2M };
-    let mut kernel_map = kernel_map::build(&mut memblock, largest)?;
+    let direct_page = debug_pagealloc::direct_map_page(largest, options.debugging);
+    let mut kernel_map = kernel_map::build(&mut memblock, direct_page)?;
     let claims = iomem::claims(tables, &firmware, &mut memblock)?;
     leave_loader(boot, &mut memblock, &kernel_map)?;
     if let Some(tables) = tables {
@@ -264,7 +268,7 @@ pub fn init(
     let cma = reserved.and_then(|area| unsafe { Cma::activate(area, pages) }.ok());
     let sysctl = limits(pages, &numa, options.huge_pages);
     kernel_map::share_vmalloc_space(&mut kernel_map.tree, pages)?;
-    let slub = heap::init(pages, &numa, cpus)?;
+    let slub = heap::init(pages, &numa, cpus, options.guards)?;
     online::init(cpus).map_err(|online::OutOfMemory| Error::OutOfMemory)?;
     let kernel_root = kernel_map.tree.root_pfn();
     let memory = Memory {
@@ -362,6 +366,11 @@ fn page_allocator(
         .contains(DebugOptions::OWNER)
         .then(|| unsafe { PageOwner::allocate(&mut memblock, &nodes) });
     pages.set_debugging(debugging, owner.flatten());
+    if debugging.contains(DebugOptions::PAGEALLOC) {
+        // SAFETY: mapped with 4 KiB pages, since the option was on; I4 of `kernel_map`.
+        let mapper = unsafe { debug_pagealloc::mapper(&kernel_map.tree) };
+        pages.set_debug_pagealloc(mapper, options.guards);
+    }
     if let Some(faults) = options.fail_page_alloc {
         pages.inject_faults(faults, crate::console::clock::tsc_khz());
     }

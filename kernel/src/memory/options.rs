@@ -4,7 +4,7 @@ use mm::acpi::{CpuLimits, MAX_CPUS};
 use mm::cma::CmaRequest;
 use mm::cmdline::Cmdline;
 use mm::node::HugePages;
-use mm::page_alloc::{DebugOptions, FailSpec};
+use mm::page_alloc::{DebugOptions, FailSpec, GuardMinorder};
 use mm::zone::{Amount, MovableRequest};
 use mm::{memblock, numa};
 
@@ -31,6 +31,8 @@ pub(super) struct Options {
     pub(super) fail_page_alloc: Option<FailSpec>,
     /// Debugging of the page allocator.
     pub(super) debugging: DebugOptions,
+    /// Which halves of split blocks are kept back, with `debug_pagealloc=on`.
+    pub(super) guards: GuardMinorder,
 }
 
 /// Whether zonelists are logged.
@@ -63,6 +65,7 @@ impl Options {
             cma: cma(cmdline),
             fail_page_alloc: fail_page_alloc(cmdline),
             debugging: DebugOptions::from_cmdline(cmdline, cmdline::malformed),
+            guards: GuardMinorder::from_cmdline(cmdline),
         }
     }
 }

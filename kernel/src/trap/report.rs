@@ -11,6 +11,7 @@ use x86_64::registers::model_specific::{FsBase, GsBase, KernelGsBase};
 use super::{PageFaultError, TrapFrame};
 use crate::console::emergency_line as line;
 use crate::debug::{backtrace, panic, symbols};
+use crate::memory;
 
 const DOUBLE_FAULT: u64 = 8;
 
@@ -27,9 +28,10 @@ pub fn die(frame: &TrapFrame, address: Option<u64>) -> ! {
         None => {}
     }
     line(format_args!(
-        "{}: {:04x} [#1] SMP",
+        "{}: {:04x} [#1] SMP{}",
         if address.is_some() { "Oops" } else { Name(frame.vector).text() },
-        frame.error_code
+        frame.error_code,
+        if memory::debug_pagealloc_enabled() { " DEBUG_PAGEALLOC" } else { "" }
     ));
     panic::print_context();
     registers(frame);
@@ -64,6 +66,10 @@ fn page_fault_header(frame: &TrapFrame, address: u64) {
         "permissions violation"
     };
     line(format_args!("#PF: error_code({:#06x}) - {reason}", frame.error_code));
+    if let Some(pfn) = memory::freed_page(address) {
+        line(format_args!("#PF: pfn:{pfn:05x} is free, and not mapped for debug_pagealloc=on"));
+        memory::dump_freed(pfn);
+    }
 }
 
 /// A double fault is mostly a stack that is full: pushing the first exception's frame faulted.

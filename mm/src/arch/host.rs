@@ -14,6 +14,8 @@ use std::thread_local;
 use crate::addr::{PAGE_SHIFT, PAGE_SIZE, PhysAddr, VirtAddr};
 use crate::id::CpuId;
 use crate::lockdep::HeldLocks;
+use crate::pfn::PfnRange;
+use crate::pgtable::Presence;
 
 /// What a section's struct pages take.
 const SECTION_VMEMMAP_BYTES: usize = 2 << 20;
@@ -72,6 +74,23 @@ impl SimMachine {
     /// The machine itself.
     pub fn machine(&self) -> Machine {
         self.machine
+    }
+}
+
+impl Machine {
+    /// Makes frames of its RAM accessible, or such that whoever touches them ends the process.
+    ///
+    /// # Panics
+    /// When the host refuses.
+    pub fn set_presence(self, pages: PfnRange, presence: Presence) {
+        let access = match presence {
+            Presence::Present => libc::PROT_READ | libc::PROT_WRITE,
+            Presence::Absent => libc::PROT_NONE,
+        };
+        let (at, size_bytes) = (self.phys_to_virt(pages.start.phys()), pages.nr_pages() as usize * PAGE_SIZE);
+        // SAFETY: whole pages of this machine's own reservation; nobody but who is to be caught uses what becomes inaccessible.
+        let done = unsafe { libc::mprotect(at.cast(), size_bytes, access) };
+        assert_eq!(done, 0, "the host refused to make {pages:?} {presence:?}");
     }
 }
 

@@ -1,7 +1,8 @@
 //! The real machine: x86_64 in long mode, our own page tables or the boot loader's with the same direct map.
 //!
 //! # Invariants
-//! - I1: all RAM is mapped at [`layout::DIRECT_MAP`] before any of `mm` runs, and stays so.
+//! - I1: all RAM is mapped at [`layout::DIRECT_MAP`] before any of `mm` runs, and stays so, but for free pages with
+//!   `debug_pagealloc=on`, which are mapped again before they are used.
 //! - I2: the GS base points to the CPU's own area, laid out as [`GS_CPU_ID`], [`GS_PREEMPT_COUNT`], [`GS_HELD_LOCKS`]
 //!   and [`GS_CURRENT`] say, before any of `mm` runs on that CPU.
 //! - I3: `mm` runs in ring 0.

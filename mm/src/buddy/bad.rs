@@ -92,19 +92,19 @@ impl fmt::Debug for BadPage {
     }
 }
 
-/// What keeps a page from being free (Linux: `free_page_is_bad`), with flags that it must not have in `forbidden`.
+/// What keeps a page from being free (Linux: `free_page_is_bad`), with flags that it must not have in `forbidden`. Of several
+/// reasons the one that Linux's `page_bad_reason` gives, which is the last that it looks for.
 pub(crate) fn why_not_free(page: &Page, forbidden: PageFlags) -> Option<BadReason> {
     if page.page_type() == PageType::BUDDY {
         Some(BadReason::AlreadyFree)
-    } else if page.page_type() != PageType::NONE {
-        Some(BadReason::NonzeroMapcount)
+    } else if page.flags().intersects(forbidden) {
+        let at_free = forbidden == PageFlags::CHECK_AT_FREE;
+        Some(if at_free { BadReason::FlagsAtFree } else { BadReason::FlagsAtPrep })
     } else if page.refcount() != 0 {
         Some(BadReason::NonzeroRefcount)
-    } else if !page.flags().intersects(forbidden) {
-        None
-    } else if forbidden == PageFlags::CHECK_AT_FREE {
-        Some(BadReason::FlagsAtFree)
+    } else if page.page_type() != PageType::NONE {
+        Some(BadReason::NonzeroMapcount)
     } else {
-        Some(BadReason::FlagsAtPrep)
+        None
     }
 }

@@ -172,6 +172,18 @@ pub(super) fn mark(page: PagePtr, note: Note) {
     unsafe { page.set_word(NOTE, note.0) };
 }
 
+/// Makes a page the head of a block that is kept back, with what it noted while it was listed.
+pub(super) fn mark_guard(page: PagePtr, note: Note) {
+    page.set_page_type(PageType::GUARD);
+    // SAFETY: the first page of a block of ours, on no list (B1).
+    unsafe { page.set_word(NOTE, note.0) };
+}
+
+/// Whether a page heads a block that is kept back, of the order and zone of `note`.
+pub(super) fn is_guard(page: PagePtr, note: Note) -> bool {
+    page.type_and_refcount() == Page::GUARD_HEAD && Note::of(page).is_alike(note)
+}
+
 /// Whether a page heads a listed block of the order and zone of `note`.
 #[inline(always)]
 pub(super) fn is_listed(page: PagePtr, note: Note) -> bool {
@@ -281,10 +293,10 @@ impl Place {
     }
 }
 
-/// The block of `order` that `page` heads, which has just been taken off its list.
+/// The block of `order` that `page` heads, which has just been taken off its list, or was kept back.
 ///
 /// # Safety
-/// Just so: by B2 it is ours now.
+/// Just so, or kept back until now (`guard`): by B2, or B3, it is ours now.
 #[inline(always)]
 pub(super) unsafe fn unmark(page: PagePtr, order: Order) -> FreeBlock {
     page.set_page_type(PageType::NONE);

@@ -44,8 +44,8 @@ impl FreeAreas {
 
     fn note_isolated(&mut self, from: MigrateType, to: MigrateType) {
         match (from == MigrateType::Isolate, to == MigrateType::Isolate) {
-            (false, true) => self.nr_isolated += 1,
-            (true, false) => self.nr_isolated -= 1,
+            (false, true) => self.special += 1,
+            (true, false) => self.special -= 1,
             _ => {}
         }
     }

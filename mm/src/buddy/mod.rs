@@ -17,7 +17,7 @@
 //!   block of a pageblock's size or more whose types differ and one of which is `HighAtomic`, `Cma` or `Isolate`).
 //! - A3: `pages[type]` is the sum over orders of `nr[type] << order`, and `all_pages` the sum of them; bit n of
 //!   `nonempty[type]` is set exactly when the list of order n has a block.
-//! - B1, B2: see [`block`](FreeBlock).
+//! - B1, B2: see [`block`](FreeBlock). B3, A4: see `guard`; without guard pages there is nothing to them.
 //!
 //! # Locking
 //! None of its own: a `FreeAreas` is what the zone's lock protects (Linux: `zone->lock`). Usable in any context that may
@@ -36,6 +36,7 @@ mod list;
 
 mod bad;
 mod fallback;
+mod guard;
 mod isolate;
 mod validate;
 
@@ -51,6 +52,7 @@ pub(crate) use isolate::TakeError;
 pub use list::{End, FreeList};
 
 use block::{Bounds, Note, Place, is_listed, mark, unmark};
+use guard::Guards;
 
 use crate::arch::Machine;
 use crate::gfp::MigrateType;
@@ -88,9 +90,13 @@ pub struct FreeAreas {
     nonempty: [u16; MigrateType::COUNT],
     pages: [u64; MigrateType::COUNT],
     all_pages: u64,
-    /// Pageblocks of type `Isolate` (Linux: `nr_isolate_pageblock`).
-    nr_isolated: u64,
+    /// Pageblocks of type `Isolate` (Linux: `nr_isolate_pageblock`), and [`KEEPS_GUARDS`]; 0 is the usual.
+    special: u64,
+    guards: Guards,
 }
+
+/// Set in `special`: small halves of what is split are kept back (`guard`).
+const KEEPS_GUARDS: u64 = 1 << 63;
 
 /// Whether blocks of that type merge with those of other types (Linux: `migratetype_is_mergeable`).
 const fn mergeable(migrate_type: MigrateType) -> bool {
@@ -106,7 +112,8 @@ impl FreeAreas {
             nonempty: [0; MigrateType::COUNT],
             pages: [0; MigrateType::COUNT],
             all_pages: 0,
-            nr_isolated: 0,
+            special: 0,
+            guards: Guards::NONE,
         }
     }
 
@@ -132,25 +139,36 @@ impl FreeAreas {
         self.all_pages - self.pages_of(MigrateType::Isolate)
     }
 
-    /// The type as which a block is to be freed that was `as_freed` before the zone was locked: its pageblock may have
-    /// been isolated since, or let go (Linux: the checks of `has_isolate_pageblock`).
+    /// Whether a block that was freed as that type before the zone was locked goes to that type's lists, with nothing else to be
+    /// looked at; else it is for [`free_special`](Self::free_special).
     #[inline(always)]
-    pub(crate) fn type_to_free(
-        &self,
-        block: &FreeBlock,
+    pub(crate) fn is_plain(&self, as_freed: MigrateType) -> bool {
+        self.special == 0 && as_freed != MigrateType::Isolate
+    }
+
+    /// As [`free`](Self::free), as the type that the pageblock has now: it may have been isolated since the block was freed, or
+    /// let go (Linux: the checks of `has_isolate_pageblock`); and merged with guard pages.
+    ///
+    /// # Errors
+    /// As [`free`](Self::free).
+    #[cold]
+    pub(crate) fn free_special(
+        &mut self,
+        block: FreeBlock,
         as_freed: MigrateType,
         blocks: &impl Pageblocks,
-    ) -> MigrateType {
-        if self.nr_isolated == 0 && as_freed != MigrateType::Isolate {
-            return as_freed;
-        }
-        blocks.migrate_type(block.page().pfn(self.zone.machine))
+    ) -> Result<(), BadPage> {
+        let migrate_type = match self.has_isolated() || as_freed == MigrateType::Isolate {
+            true => blocks.migrate_type(block.page().pfn(self.zone.machine)),
+            false => as_freed,
+        };
+        self.free_guarded(block, migrate_type, blocks)
     }
 
     /// Whether pageblocks are isolated, so that types have to be asked again.
     #[inline(always)]
     pub(crate) fn has_isolated(&self) -> bool {
-        self.nr_isolated != 0
+        self.special & !KEEPS_GUARDS != 0
     }
 
     /// Whether a block of at least `order` is listed as one of `types`.

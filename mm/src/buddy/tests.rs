@@ -71,17 +71,36 @@ impl TestZone {
         let migrate_type = self.types.migrate_type(Pfn::new(pfn));
         // SAFETY: the tests keep account of what is theirs; those that do not look at the error.
         let block = unsafe { FreeBlock::from_raw(self.page(pfn), order(n)) };
+        if self.free.has_guards() {
+            return self.free.free_guarded(block, migrate_type, &self.types);
+        }
         self.free.free(block, migrate_type, None, &self.types)
     }
 
     fn take(&mut self, n: u8, migrate_type: MigrateType) -> Option<u64> {
         let block = self.free.alloc(order(n), migrate_type, Fragment::Allowed, &self.types).unwrap()?;
         assert_eq!(block.order(), order(n));
+        if self.free.has_guards() {
+            self.free.keep_guards(&block).unwrap();
+        }
         Some(block.page().pfn(self.sim.machine()).get())
     }
 
     fn validate(&self) {
         self.free.validate(&self.types);
+        let span = self.free.span();
+        self.free.validate_guards(span.iter().map(|pfn| self.page(pfn.get())));
+    }
+
+    /// The same with halves kept back.
+    fn guarded(span: core::ops::Range<u64>, minorder: u8) -> Self {
+        let mut zone = Self::full(span);
+        zone.free.set_guard_minorder(order(minorder));
+        zone
+    }
+
+    fn is_kept_back(&self, pfn: u64) -> bool {
+        self.page(pfn).page_type() == crate::page::PageType::GUARD
     }
 }
 
@@ -247,6 +266,17 @@ fn pages_in_a_wrong_state_are_refused() {
         z.page(0).set_flags_owned(PageFlags::SLAB);
         z.give(0, 0)
     });
+    is_bad(BadReason::FlagsAtFree, |z| {
+        z.page(0).set_refcount(1);
+        z.page(0).add_mapping();
+        z.page(0).set_flags_owned(PageFlags::SLAB);
+        z.give(0, 0)
+    });
+    is_bad(BadReason::NonzeroRefcount, |z| {
+        z.page(0).set_refcount(1);
+        z.page(0).add_mapping();
+        z.give(0, 0)
+    });
     is_bad(BadReason::Misplaced, |z| z.give(3, 1));
     is_bad(BadReason::Misplaced, |z| z.give(1024, 0));
 }
@@ -263,15 +293,70 @@ fn a_free_page_that_was_written_to_is_noticed() {
     }
 }
 
+#[test]
+fn small_halves_of_a_split_are_kept_back_until_the_block_is_free_again() {
+    let mut zone = TestZone::guarded(0..1024, 2);
+    assert_eq!(zone.take(0, MigrateType::Movable), Some(0));
+    zone.validate();
+    let kept: Vec<u64> = (0..1024).filter(|&pfn| zone.is_kept_back(pfn)).collect();
+    assert_eq!(kept, [1, 2], "orders 0 and 1");
+    assert_eq!((zone.free.free_pages(), zone.free.guard_pages()), (1020, 3));
+    assert_eq!(zone.take(1, MigrateType::Movable), Some(4), "not what is kept back");
+    assert_eq!(zone.take(2, MigrateType::Movable), Some(8), "an order that keeps nothing back");
+    assert_eq!((zone.free.free_pages(), zone.free.guard_pages()), (1012, 5));
+    for (pfn, n) in [(0, 0), (8, 2), (4, 1)] {
+        zone.give(pfn, n).unwrap();
+        zone.validate();
+    }
+    assert_eq!((zone.free.free_pages(), zone.free.guard_pages()), (1024, 0));
+    assert_eq!(zone.free.area(Order::MAX).nr_free(), 1);
+}
+
+#[test]
+fn what_is_kept_back_in_an_isolated_pageblock_is_not_free_when_it_comes_back() {
+    let mut zone = TestZone::guarded(0..1024, 1);
+    let taken = zone.take(0, MigrateType::Movable).unwrap();
+    let page = zone.page(taken);
+    assert_eq!(zone.free.retype_pageblock(page, MigrateType::Isolate, &zone.types), Ok(510));
+    zone.validate();
+    zone.give(taken, 0).unwrap();
+    zone.validate();
+    assert_eq!((zone.free.free_pages(), zone.free.pages_of(MigrateType::Isolate)), (512, 512));
+    assert_eq!(zone.free.retype_pageblock(page, MigrateType::Movable, &zone.types), Ok(512));
+    zone.validate();
+    assert_eq!((zone.free.free_pages(), zone.free.guard_pages()), (1024, 0));
+}
+
+#[test]
+fn a_page_that_is_kept_back_cannot_be_freed() {
+    let mut zone = TestZone::guarded(0..1024, 1);
+    assert_eq!(zone.take(0, MigrateType::Movable), Some(0));
+    assert_eq!(zone.give(1, 0).unwrap_err().reason, BadReason::NonzeroMapcount);
+    zone.validate();
+}
+
+/// The pages around a block below `minorder` are in no other block, nor free: those of the block of `minorder` around it.
+fn stands_alone(zone: &TestZone, (pfn, n): (u64, u8), used: &BTreeMap<u64, u8>) -> bool {
+    let minorder = zone.free.guards_below().get();
+    let (start, size) = (pfn >> minorder << minorder, 1 << minorder);
+    let span = zone.free.span();
+    if n >= minorder || start < span.start.get() || start + size > span.end.get() {
+        return true;
+    }
+    let others = (start..start + size).filter(|p| !(pfn..pfn + (1 << n)).contains(p));
+    let is_free = |p: &u64| zone.page(*p).page_type() == crate::page::PageType::BUDDY;
+    others.clone().all(|p| !used.contains_key(&p) && !is_free(&p))
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     /// Against a map of who has which pages: nothing is given out twice, nothing is lost, all sizes come out aligned.
     #[test]
     fn random_operations_lose_and_share_nothing(
-        start in 0u64..700, size in 1u64..3000,
+        start in 0u64..700, size in 1u64..3000, minorder in prop_oneof![Just(0), 1..=5u8],
         ops in prop::collection::vec((any::<bool>(), 0u8..=10, 0usize..3, any::<prop::sample::Index>()), 1..400),
     ) {
-        let mut zone = TestZone::full(start..start + size);
+        let mut zone = TestZone::guarded(start..start + size, minorder);
         let mut used: BTreeMap<u64, u8> = BTreeMap::new();
         let mut free_pages = size;
         for (take, n, t, pick) in ops {
@@ -293,7 +378,8 @@ proptest! {
                 zone.give(pfn, n).unwrap();
                 free_pages += 1 << n;
             }
-            prop_assert_eq!(zone.free.free_pages(), free_pages);
+            prop_assert_eq!(zone.free.free_pages() + zone.free.guard_pages(), free_pages);
+            prop_assert!(used.iter().all(|(&pfn, &n)| stands_alone(&zone, (pfn, n), &used)));
         }
         zone.validate();
         for (pfn, n) in used {

@@ -5,6 +5,10 @@
 //! machine.allocator().alloc_pages(...)
 //! ```
 
+mod direct_map;
+
+pub use direct_map::SimDirectMap;
+
 use core::ops::Range;
 use core::ptr::NonNull;
 use std::vec;
@@ -17,7 +21,7 @@ use crate::id::{CpuId, NodeId};
 use crate::init;
 use crate::memblock::{Flags, Memblock, Region, Request};
 use crate::node::{Cpus, HugePages, NodeMap, Nodes};
-use crate::page_alloc::{DebugOptions, PageAllocator, PageOwner};
+use crate::page_alloc::{DebugOptions, GuardMinorder, PageAllocator, PageOwner};
 use crate::sparse::AlreadyPopulated;
 use crate::zone::{MovableRequest, Sysctl};
 
@@ -32,6 +36,7 @@ pub struct Spec {
     huge_pages: HugePages,
     cma: Option<CmaRequest>,
     debugging: DebugOptions,
+    guards: GuardMinorder,
 }
 
 impl Default for Spec {
@@ -52,6 +57,7 @@ impl Spec {
             huge_pages: HugePages::Wanted,
             cma: None,
             debugging: DebugOptions::empty(),
+            guards: GuardMinorder::NONE,
         }
     }
 
@@ -105,6 +111,12 @@ impl Spec {
         self
     }
 
+    /// Guard pages, with [`DebugOptions::PAGEALLOC`].
+    pub fn guards(mut self, guards: GuardMinorder) -> Self {
+        self.guards = guards;
+        self
+    }
+
     fn memblock<'a>(
         &self,
         machine: Machine,
@@ -151,6 +163,11 @@ impl Spec {
             unsafe { PageOwner::allocate(&mut memblock, &nodes) }
         });
         allocator.set_debugging(self.debugging, owner.flatten());
+        let direct_map = self.debugging.contains(DebugOptions::PAGEALLOC).then(|| {
+            let direct_map = SimDirectMap::leak(sim.machine(), end);
+            allocator.set_debug_pagealloc(direct_map, self.guards);
+            direct_map
+        });
         // SAFETY: these nodes were built from this memblock, and its free memory is nobody's.
         let mut given = unsafe { init::hand_over(memblock, &allocator) };
         // SAFETY: that memblock was just handed over; the fixture keeps the memory as long as the area.
@@ -158,7 +175,8 @@ impl Spec {
         given += cma.as_ref().map_or(0, |area| area.pages().nr_pages());
         allocator.set_running();
         let mut sysctl = Sysctl::default();
-        let machine = TestMachine { cma, allocator, cpu_nodes: self.cpu_nodes.clone(), sysctl, given, sim };
+        let cpu_nodes = self.cpu_nodes.clone();
+        let machine = TestMachine { cma, allocator, direct_map, cpu_nodes, sysctl, given, sim };
         machine.with_cpus(|cpus| {
             nodes.init_watermarks(&mut sysctl, cpus);
             nodes.raise_min_free(&mut sysctl, self.huge_pages, cpus);
@@ -208,6 +226,7 @@ pub struct TestMachine {
     // Before the memory they live in.
     cma: Option<Cma<'static>>,
     allocator: PageAllocator,
+    direct_map: Option<&'static SimDirectMap>,
     cpu_nodes: Vec<NodeId>,
     sysctl: Sysctl,
     given: u64,
@@ -223,6 +242,11 @@ impl TestMachine {
     /// The contiguous-memory area, where one was asked for.
     pub fn cma(&self) -> Option<&Cma<'static>> {
         self.cma.as_ref()
+    }
+
+    /// Which frames are accessible, with [`DebugOptions::PAGEALLOC`].
+    pub fn direct_map(&self) -> Option<&'static SimDirectMap> {
+        self.direct_map
     }
 
     /// The page allocator, and what it and its memory live in: to be dropped after it.

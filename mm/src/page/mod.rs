@@ -206,6 +206,8 @@ impl Page {
     pub(crate) const USED_ONCE: u64 = Self::UNUSED | 1 << 32;
     /// The same for the head of a free block.
     pub(crate) const FREE_HEAD: u64 = PageType::BUDDY.bits() as u64;
+    /// The same for the head of a block that is kept back.
+    pub(crate) const GUARD_HEAD: u64 = PageType::GUARD.bits() as u64;
 
     #[inline(always)]
     fn state_word(&self) -> *const u64 {

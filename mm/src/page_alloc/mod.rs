@@ -10,7 +10,8 @@
 //!
 //! # Invariants
 //! - G1: every page of a populated zone that is managed is in exactly one place: a free block of its zone's `FreeAreas`, a
-//!   list of some CPU's `Pcp` of its zone, or given out. `NR_FREE_PAGES` counts the first kind.
+//!   list of some CPU's `Pcp` of its zone, given out, or a guard page (`buddy`'s `guard`). `NR_FREE_PAGES` counts the first
+//!   kind.
 //! - G2: a [`PageBlock`] stands for one reference to a block that was given out; its first page has a refcount of at least
 //!   one, which keeps the block.
 //! - G3: a CPU's `Pcp` slots and its `Local` are touched by that CPU only, interrupts off, one use at a time.
@@ -76,7 +77,7 @@ mod tests;
 
 pub use block::{PageBlock, SplitPages};
 pub use contig::{ContigError, ContigPages, ContigType};
-pub use debug::{DebugOptions, PageOwner};
+pub use debug::{DebugOptions, GuardMinorder, MapPages, PageOwner};
 pub use destructor::Retire;
 pub use exact::ExactPages;
 pub use fault_inject::{FailSpec, Malformed};
@@ -84,7 +85,7 @@ pub use hooks::{CompactPriority, CompactResult, Context, Progress, Reclaim, Rese
 pub use isolate::IsolatedRange;
 pub use memory::PageMemory;
 pub use names::GfpNames;
-pub use report::bug;
+pub use report::{bug, dump_page};
 
 use core::alloc::Layout;
 use core::ptr::NonNull;

@@ -7,7 +7,8 @@ use crate::buddy::BadPage;
 use crate::gfp::{Gfp, MigrateType};
 use crate::id::{NodeId, ZoneIdx};
 use crate::numa::NodeMask;
-use crate::page::PageDump;
+use crate::page::{PageDump, PagePtr};
+use crate::pfn::Pfn;
 
 use super::hooks::{Context, Reserves};
 use super::show_mem::Nodes;
@@ -27,10 +28,17 @@ pub(super) const REPORT_MILLISECONDS: u64 = 10_000;
 #[track_caller]
 pub fn bug(bad: BadPage) -> ! {
     log::error!("BUG: Bad page state in process {}  pfn:{:05x}", arch::process_name(), bad.pfn);
-    PageDump::new(bad.page, bad.pfn).each_line(|line| log::error!("{line}"));
-    log::error!("page dumped because: {}", bad.reason.as_str());
-    super::debug::report(bad.page);
+    dump_page(bad.page, bad.pfn, bad.reason.as_str());
     panic!("BUG: Bad page state  pfn:{:05x} ({})", bad.pfn, bad.reason.as_str());
+}
+
+/// Logs all that is known of a page, for a page in whatever state, and of who has it or had it (Linux: `dump_page`). Any
+/// context.
+#[cold]
+pub fn dump_page(page: PagePtr, pfn: Pfn, reason: &str) {
+    PageDump::new(page, pfn).each_line(|line| log::error!("{line}"));
+    log::error!("page dumped because: {reason}");
+    super::debug::report(page);
 }
 
 impl PageAllocator {

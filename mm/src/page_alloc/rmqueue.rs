@@ -61,8 +61,10 @@ fn with_free_for<R>(
 #[inline(never)]
 fn give_back(zone: &Zone, free: &mut FreeAreas, block: FreeBlock) {
     let noted = noted_migrate_type(&block).unwrap_or(MigrateType::Movable);
-    let migrate_type = free.type_to_free(&block, noted, zone.sparse());
-    sound(free.free(block, migrate_type, None, zone.sparse()));
+    sound(match free.is_plain(noted) {
+        true => free.free(block, noted, None, zone.sparse()),
+        false => free.free_special(block, noted, zone.sparse()),
+    });
 }
 
 impl PageAllocator {
@@ -113,13 +115,15 @@ impl PageAllocator {
     /// A block that is for the buddy alone.
     #[inline(never)]
     pub(super) fn free_to_buddy(&self, block: FreeBlock) {
-        self.take_back(&block);
+        if !self.debugging.is_off() {
+            return self.free_debugged(block);
+        }
         let zone = self.nodes().zone_of(&block.page());
         let (irq, order) = (IrqGuard::new(), block.order());
         self.with_pcp(zone, &irq, |pcp| {
             with_free_for(zone, pcp, &irq, |free, _| {
                 if free.has_isolated() {
-                    return self.free_among_isolated(zone, free, block);
+                    return self.free_by_pageblock(zone, free, block);
                 }
                 let migrate_type = self.type_of(&block);
                 sound(free.free(block, migrate_type, None, zone.sparse()));
@@ -128,13 +132,25 @@ impl PageAllocator {
         });
     }
 
-    /// A block while pageblocks of the zone are isolated: each pageblock of it by itself, for only some may be.
+    /// The same when an option wants to see the block before it is free (D1 of `debug`).
     #[cold]
-    fn free_among_isolated(&self, zone: &Zone, free: &mut FreeAreas, block: FreeBlock) {
+    fn free_debugged(&self, block: FreeBlock) {
+        self.take_back(&block);
+        let zone = self.nodes().zone_of(&block.page());
+        let (irq, order) = (IrqGuard::new(), block.order());
+        self.with_pcp(zone, &irq, |pcp| {
+            with_free_for(zone, pcp, &irq, |free, _| self.free_by_pageblock(zone, free, block));
+            pcp.events.freed(order);
+        });
+    }
+
+    /// Gives each pageblock of a block back by itself, for only some may be isolated, and with guard pages that merge with it.
+    #[cold]
+    fn free_by_pageblock(&self, zone: &Zone, free: &mut FreeAreas, block: FreeBlock) {
         let order = block.order().min(PAGEBLOCK_ORDER);
         for part in block.shatter(order) {
             let migrate_type = self.type_of(&part);
-            sound(free.free(part, migrate_type, None, zone.sparse()));
+            sound(free.free_guarded(part, migrate_type, zone.sparse()));
         }
     }
 
@@ -255,10 +271,14 @@ fn refill(
         && depth.harder()
         && let Some(block) = sound(free.alloc_of_type(order, MigrateType::HighAtomic))
     {
+        sound(free.keep_guards(&block));
         sound(check_new(zone.sparse().machine(), &block));
         return pcp.refill(list, block);
     }
     let count = Limits { high: pcp.high(), batch: zone.pcp_batch() }.refill_blocks(order);
+    if free.has_guards() {
+        return refill_guarded(zone, free, pcp, list, request, (depth, fragment), count);
+    }
     let filled = free.alloc_bulk(order, migrate_type, count, fragment, &Boosting { zone, depth }, |block| {
         sound(check_new(zone.sparse().machine(), &block));
         // The list that it was on: movable pages may be those of a contiguous-memory area.
@@ -269,6 +289,28 @@ fn refill(
         }
     });
     sound(filled);
+}
+
+/// The same one block at a time, so that what each leaves can be kept back.
+#[cold]
+fn refill_guarded(
+    zone: &Zone,
+    free: &mut FreeAreas,
+    pcp: &mut Pcp,
+    list: ListIdx,
+    request: &Request<'_>,
+    (depth, fragment): (Depth, Fragment),
+    count: u32,
+) {
+    for _ in 0..count {
+        let block =
+            sound(free.alloc(request.order, request.migrate_type, fragment, &Boosting { zone, depth }));
+        let Some(block) = block else { break };
+        sound(free.keep_guards(&block));
+        sound(check_new(zone.sparse().machine(), &block));
+        note_migrate_type(&block, taken_from(&block).unwrap_or(request.migrate_type));
+        pcp.refill(list, block);
+    }
 }
 
 /// A single block of an order without lists (Linux: `rmqueue_buddy`).
@@ -287,7 +329,11 @@ pub(super) fn take_one(
         if !depth.fits(zone, free, request.order, request.highest) {
             return None;
         }
-        rmqueue(zone, free, request, depth, fragment)
+        let block = rmqueue(zone, free, request, depth, fragment)?;
+        if free.has_guards() {
+            sound(free.keep_guards(&block));
+        }
+        Some(block)
     })?;
     sound(check_new(zone.sparse().machine(), &block));
     Some(block)
@@ -317,8 +363,10 @@ fn free_from_pcp(zone: &Zone, pcp: &mut Pcp, mut list: ListIdx, nr_pages: u32, i
         while left > 0 {
             let Some((block, migrate_type)) = pcp.pop_oldest(&mut list) else { break };
             left = left.saturating_sub(block.order().nr_pages() as u32);
-            let migrate_type = free.type_to_free(&block, migrate_type, zone.sparse());
-            sound(free.free(block, migrate_type, None, zone.sparse()));
+            sound(match free.is_plain(migrate_type) {
+                true => free.free(block, migrate_type, None, zone.sparse()),
+                false => free.free_special(block, migrate_type, zone.sparse()),
+            });
         }
     });
 }

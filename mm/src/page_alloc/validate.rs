@@ -3,6 +3,7 @@
 use crate::arch::IrqGuard;
 use crate::buddy::FreeAreas;
 use crate::id::CpuId;
+use crate::pfn::PfnRange;
 use crate::zone::Zone;
 
 use super::{PageAllocator, fast};
@@ -47,15 +48,20 @@ impl PageAllocator {
             fast::validate_pcp(zone, CpuId(cpu));
         }
         assert!(
-            free.free_pages() + self.pcp_pages(zone) <= zone.managed(),
+            free.free_pages() + free.guard_pages() + self.pcp_pages(zone) <= zone.managed(),
             "more free than managed in {zone:?}"
         );
     }
 }
 
-/// Checks a zone's limits, its free lists and their counter.
+/// Checks a zone's limits, its free lists and their counter, and its guard pages.
 fn validate_free(zone: &Zone, free: &FreeAreas) {
     zone.validate();
     free.validate(zone.sparse());
+    if free.has_guards() {
+        let pages = zone.sparse().valid_in(zone.span()).flat_map(PfnRange::iter);
+        let pages = pages.filter_map(|pfn| zone.sparse().page(pfn));
+        free.validate_guards(pages.filter(|page| (page.node(), page.zone()) == (zone.node(), zone.idx())));
+    }
     assert_eq!(zone.nr_free(), free.free_pages(), "NR_FREE_PAGES of {zone:?}");
 }

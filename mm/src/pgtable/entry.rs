@@ -10,7 +10,7 @@
 //! | empty | 0 | all zero |
 //! | table | 1 | frame of the table; HUGE clear; never NX, so that leaves decide |
 //! | leaf | 1 | a frame; HUGE set above the last level |
-//! | leaf without access | 0 | PROT_NONE (bit 8) set, a frame: only software sees it |
+//! | leaf without access | 0 | PROT_NONE (bit 8) set, a frame: only software sees it; of the kernel's half: one made absent |
 //!
 //! # Invariants
 //! - I1: no [`Prot`] is both writable and executable, so no leaf built from one is.

@@ -10,10 +10,11 @@
 //! slot    one user address's last-level entry, for page faults
 //! walk    every mapped page; W^X and stray-mapping checks
 //! direct  which physical memory the direct map covers
+//! presence   pages made inaccessible and accessible again where they are mapped
 //! ```
 //!
 //! # Locking
-//! None of its own: changing takes `&mut PageTable`. The MMU changes the bits `ACCESSED` and `DIRTY` behind our back, so
+//! None of its own: changing takes `&mut PageTable`, but for `presence`, whose tables do not change. The MMU changes the bits `ACCESSED` and `DIRTY` behind our back, so
 //! entries are atomic. The kernel's tree stands behind a lock that sleeps, a process's behind its address
 //! space's lock.
 
@@ -22,6 +23,7 @@ mod direct;
 mod entry;
 mod level;
 mod map;
+mod presence;
 mod slot;
 mod table;
 mod tree;
@@ -32,6 +34,7 @@ pub use direct::{NearTables, direct_map_ranges};
 pub use entry::{Access, Entry, EntryFlags, Prot};
 pub use level::{ENTRIES, Level, PageSize, VirtRange};
 pub use map::{Changed, LocalTlb, PageCounts, Prune, Removed, Tlb, Unmapped};
+pub use presence::{LeafEntries, NotLeaves, Presence};
 pub(crate) use slot::Slot;
 pub use table::{OutOfMemory, TableList, TableSource};
 pub use tree::{MapError, PageTable, Translation};

@@ -2,6 +2,7 @@
 
 mod direct;
 mod model;
+mod presence;
 
 use core::ops::ControlFlow;
 use std::collections::HashSet;

@@ -11,7 +11,7 @@ use core::ptr::NonNull;
 
 use super::build::{add_node, cache_bytes, geometry, order_for};
 use super::cache::CachePtr;
-use super::geometry::{CACHE_LINE, Geometry, MAX_SLAB_ORDER};
+use super::geometry::{CACHE_LINE, Geometry};
 use super::kmalloc;
 use super::magazine::Magazine;
 use super::node::SlabNode;
@@ -81,7 +81,8 @@ impl<'a> Slub<'a> {
         let cpus = if config.present_cpus > 1 { config.present_cpus } else { config.nr_cpus };
         let caches = params("kmem_cache", cache_bytes(config.nr_nodes));
         let nodes = params("kmem_cache_node", size_of::<SlabNode>());
-        let (caches_g, nodes_g) = (geometry(&caches, cpus)?, geometry(&nodes, cpus)?);
+        let (caches_g, nodes_g) =
+            (geometry(&caches, cpus, config.max_order)?, geometry(&nodes, cpus, config.max_order)?);
         let first = first_slab(pages, machine, &caches_g, None, None)?;
         // SAFETY: both will be caches before anybody follows the pointers, and are never destroyed (U2).
         let [kmem_cache, kmem_cache_node] = first.objects.map(|o| unsafe { CachePtr::new(o.cast()) });
@@ -93,6 +94,7 @@ impl<'a> Slub<'a> {
             nr_cpus: config.nr_cpus,
             present_cpus: config.present_cpus,
             nr_nodes: config.nr_nodes,
+            max_order: config.max_order,
             kmem_cache,
             kmem_cache_node,
             no_magazines,
@@ -111,7 +113,7 @@ impl<'a> Slub<'a> {
         slub.state = SlabState::Up;
         log::info!(
             "SLUB: HWalign={CACHE_LINE}, Order=0-{}, MinObjects=0, CPUs={}, Nodes={}",
-            MAX_SLAB_ORDER.get(),
+            config.max_order.get(),
             config.nr_cpus,
             config.nr_nodes
         );

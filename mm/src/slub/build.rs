@@ -34,7 +34,7 @@ const _: () = assert!(size_of::<Cache<'_>>().is_multiple_of(8) && align_of::<Cac
 const _: () = assert!(align_of::<SlabNode>() <= CACHE_LINE);
 
 /// Sizes of the cache that is asked for.
-pub(super) fn geometry(params: &CacheParams<'_>, cpus: u32) -> Result<Geometry, Error> {
+pub(super) fn geometry(params: &CacheParams<'_>, cpus: u32, max: Order) -> Result<Geometry, Error> {
     let valid = params.align == 0 || params.align.is_power_of_two();
     if params.name.is_empty() || params.object_size == 0 || !valid {
         return Err(Error::Invalid);
@@ -42,7 +42,7 @@ pub(super) fn geometry(params: &CacheParams<'_>, cpus: u32) -> Result<Geometry, 
     let align = alignment(params.object_size, params.align, params.flags.contains(CacheFlags::HWCACHE_ALIGN));
     let link =
         if params.flags.contains(CacheFlags::TYPESAFE_BY_RCU) { FreeLink::Behind } else { FreeLink::Inside };
-    Geometry::new(params.object_size, align, link, cpus).ok_or(Error::TooLarge)
+    Geometry::new(params.object_size, align, link, cpus, max).ok_or(Error::TooLarge)
 }
 
 /// What the flags add to allocations of slabs (Linux: `allocflags`).
@@ -81,7 +81,7 @@ impl<'a> Slub<'a> {
         params: &CacheParams<'a>,
         magazines: bool,
     ) -> Result<CachePtr<'a>, Error> {
-        let geometry = geometry(params, self.cpus_for_order())?;
+        let geometry = geometry(params, self.cpus_for_order(), self.max_order)?;
         let memory = self.kmem_cache.alloc(Gfp::KERNEL)?;
         // SAFETY: a new object of the cache of caches (D1).
         let cache = unsafe { self.write_cache(memory, params, geometry) };

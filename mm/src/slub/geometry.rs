@@ -76,8 +76,9 @@ pub fn alignment(object_size: usize, align: usize, hwcache_align: bool) -> usize
 
 impl Geometry {
     /// The layout of objects of `object_size` bytes aligned to `align` (from [`alignment`]) on a machine with `cpus`
-    /// CPUs: those present, or the possible ones when only one is present. `None` when no slab can hold one.
-    pub fn new(object_size: usize, align: usize, link: FreeLink, cpus: u32) -> Option<Self> {
+    /// CPUs: those present, or the possible ones when only one is present; in slabs of up to `max`, at most
+    /// [`MAX_SLAB_ORDER`], unless a single object is larger. `None` when no slab can hold one.
+    pub fn new(object_size: usize, align: usize, link: FreeLink, cpus: u32, max: Order) -> Option<Self> {
         if object_size == 0 || object_size > MAX_OBJECT_SIZE || !align.is_power_of_two() {
             return None;
         }
@@ -89,7 +90,7 @@ impl Geometry {
             FreeLink::Behind => (inner, inner + LINK_BYTES),
         };
         let size = used.next_multiple_of(align);
-        let order = slab_order(size, cpus)?;
+        let order = slab_order(size, cpus, max)?;
         Some(Self {
             object_size: object_size as u32,
             size: size as u32,
@@ -135,17 +136,17 @@ fn fit(size: usize, min_objects: usize, max: Order, fraction: usize) -> Option<O
 /// Order of a slab for objects of `size` bytes (Linux: `calculate_order`).
 ///
 /// As many objects as suit the CPUs with at most a sixteenth wasted, else an eighth, else a quarter; else fewer
-/// objects. Above [`MAX_SLAB_ORDER`] only when a single object needs it.
-fn slab_order(size: usize, cpus: u32) -> Option<Order> {
+/// objects. Above `max` only when a single object needs it.
+fn slab_order(size: usize, cpus: u32, max: Order) -> Option<Order> {
     let wanted = 4 * (fls(cpus as usize) as usize + 1);
-    for min_objects in (2..=wanted.min(objects(MAX_SLAB_ORDER, size))).rev() {
+    for min_objects in (2..=wanted.min(objects(max, size))).rev() {
         for fraction in [16, 8, 4] {
-            if let Some(order) = fit(size, min_objects, MAX_SLAB_ORDER, fraction) {
+            if let Some(order) = fit(size, min_objects, max, fraction) {
                 return Some(order);
             }
         }
     }
-    fit(size, 1, MAX_SLAB_ORDER, 1).or_else(|| fit(size, 1, Order::MAX, 1))
+    fit(size, 1, max, 1).or_else(|| fit(size, 1, Order::MAX, 1))
 }
 
 /// Objects that a CPU keeps (Linux: `set_cpu_partial`): few of the large ones.
@@ -189,7 +190,7 @@ mod tests {
                 align,
                 "{row}"
             );
-            let g = Geometry::new(object_size, align, link, cpus as u32).unwrap();
+            let g = Geometry::new(object_size, align, link, cpus as u32, MAX_SLAB_ORDER).unwrap();
             let got = (g.size as usize, g.order.index(), g.objects(g.order));
             assert_eq!(got, (size, order, objects), "{row}");
             assert_eq!((g.cpu_partial as usize, g.min_partial as usize), (cpu_partial, min_partial), "{row}");
@@ -201,7 +202,7 @@ mod tests {
     #[test]
     fn object_numbers_are_found_without_division() {
         for object_size in (1..600).chain([1000, 4096, 5000, 8192, 40000, 1 << 20, MAX_OBJECT_SIZE]) {
-            let g = Geometry::new(object_size, 8, FreeLink::Inside, 4).unwrap();
+            let g = Geometry::new(object_size, 8, FreeLink::Inside, 4, MAX_SLAB_ORDER).unwrap();
             assert!(g.link_offset as usize + LINK_BYTES <= g.size as usize, "G1 of {object_size}");
             let bytes = g.order.size_bytes();
             assert!((1..=MAX_OBJECTS).contains(&g.objects(g.order)), "G2 of {object_size}");
@@ -213,10 +214,20 @@ mod tests {
     }
 
     #[test]
+    fn slabs_are_single_pages_when_they_shall_be_small_but_for_larger_objects() {
+        for object_size in (8..4 * PAGE_SIZE).step_by(56) {
+            let g = Geometry::new(object_size, 8, FreeLink::Inside, 4, Order::ZERO).unwrap();
+            assert_eq!(Some(g.order), Order::for_size(object_size), "{object_size}");
+            assert_eq!(g.order, g.min_order);
+        }
+    }
+
+    #[test]
     fn what_fits_no_slab_has_no_geometry() {
         for (object_size, align) in [(0, 8), (MAX_OBJECT_SIZE + 1, 8), (64, 3), (64, 2 * MAX_OBJECT_SIZE)] {
-            assert_eq!(Geometry::new(object_size, align, FreeLink::Inside, 1), None, "{object_size} {align}");
+            let none = Geometry::new(object_size, align, FreeLink::Inside, 1, MAX_SLAB_ORDER);
+            assert_eq!(none, None, "{object_size} {align}");
         }
-        assert_eq!(Geometry::new(MAX_OBJECT_SIZE, 8, FreeLink::Behind, 1), None);
+        assert_eq!(Geometry::new(MAX_OBJECT_SIZE, 8, FreeLink::Behind, 1, MAX_SLAB_ORDER), None);
     }
 }

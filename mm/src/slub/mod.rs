@@ -66,6 +66,7 @@ pub use report::Misuse;
 
 use crate::arch::Machine;
 use crate::id::{CpuId, NodeId};
+use crate::order::Order;
 use crate::percpu::PerCpu;
 use crate::sync::SpinLock;
 
@@ -92,6 +93,9 @@ pub struct Config<'a> {
     pub present_cpus: u32,
     /// Nodes that there can be (Linux: `nr_node_ids`).
     pub nr_nodes: usize,
+    /// Slabs are not larger unless a single object is (Linux: `slub_max_order`): [`MAX_SLAB_ORDER`](geometry::MAX_SLAB_ORDER)
+    /// or less.
+    pub max_order: Order,
     /// The node that a CPU's objects should come from: with memory, and below `nr_nodes`.
     pub node_of: &'a dyn Fn(CpuId) -> NodeId,
 }
@@ -102,6 +106,7 @@ impl core::fmt::Debug for Config<'_> {
             .field("nr_cpus", &self.nr_cpus)
             .field("present_cpus", &self.present_cpus)
             .field("nr_nodes", &self.nr_nodes)
+            .field("max_order", &self.max_order)
             .finish_non_exhaustive()
     }
 }
@@ -115,6 +120,7 @@ pub struct Slub<'a> {
     nr_cpus: u32,
     present_cpus: u32,
     nr_nodes: usize,
+    max_order: Order,
     kmem_cache: CachePtr<'a>,
     kmem_cache_node: CachePtr<'a>,
     /// Magazines without room, shared by all caches that keep nothing back.

@@ -126,7 +126,12 @@ fn init(
     nr_cpus: u32,
 ) -> Result<Slub<'static>, Error> {
     let node_of = |cpu: CpuId| NodeId((cpu.index() % nr_nodes) as u16);
-    Slub::init(source, machine, Config { nr_cpus, present_cpus: nr_cpus, nr_nodes, node_of: &node_of })
+    let max_order = super::geometry::MAX_SLAB_ORDER;
+    Slub::init(
+        source,
+        machine,
+        Config { nr_cpus, present_cpus: nr_cpus, nr_nodes, max_order, node_of: &node_of },
+    )
 }
 
 /// Fills memory with what its owner's number gives, and looks whether it is still so.

@@ -5,6 +5,7 @@
 //! counters                                                what the layers count
 //! smoke, apic, cpus, threads, sleeping, printing, ioremap       the machine
 //! exhaustion                                              what happens when all is used
+//! pagealloc                                               free pages that are not mapped
 //! churn                                                   all CPUs at once at threads
 //! torture                                                 all CPUs at once at the page allocator
 //! planted                                                 failures on purpose
@@ -23,6 +24,7 @@ mod faults;
 mod ioremap;
 mod map;
 mod nodes;
+mod pagealloc;
 mod planted;
 mod printing;
 mod slabs;

@@ -4,6 +4,7 @@ use core::arch::asm;
 use core::ops::ControlFlow;
 
 use kernel::debug::stacks;
+use kernel::memory::{debug_pagealloc_enabled, freed_page};
 use kernel::{ex_table, image, ktest};
 use mm::addr::PhysRange;
 use mm::arch::layout;
@@ -112,6 +113,9 @@ fn the_direct_map_has_all_ram_writable_not_executable() {
         let samples = (0..200).map(|_| range.start() + random.below(range.len_bytes()));
         for phys in samples.chain([range.start(), range.end() - 1]) {
             let addr = layout::DIRECT_MAP + phys;
+            if freed_page(addr).is_some() {
+                continue;
+            }
             let writable = if is_read_only(phys) { EntryFlags::empty() } else { EntryFlags::WRITABLE };
             has_rights(addr, writable | EntryFlags::NO_EXECUTE);
             let to = tables(|tree| tree.translate(VirtAddr::new(addr))).expect("mapped");
@@ -119,10 +123,13 @@ fn the_direct_map_has_all_ram_writable_not_executable() {
         }
     }
     let mapped = tables(|tree| tree.count_pages(range(layout::DIRECT_MAP, layout::DIRECT_MAP_END)));
-    assert_eq!(
-        PageSize::ALL.map(|size| mapped.kb(size)),
-        PageSize::ALL.map(|size| memory().direct_map.kb(size))
-    );
+    let made = &memory().direct_map;
+    for size in PageSize::ALL {
+        // Free pages of 4 KiB may be missing.
+        let may_miss = size == PageSize::Size4K && debug_pagealloc_enabled();
+        let (mapped, made) = (mapped.kb(size), made.kb(size));
+        assert!(mapped == made || may_miss && mapped < made, "{size:?}: {mapped} of {made} kB");
+    }
 }
 
 fn the_direct_map_has_no_devices() {

@@ -1,10 +1,10 @@
 //! Debugging: what is done with each block on its way from the free lists to its user and back, when an option asks for it.
 //!
 //! ```text
-//!              hand_out_slow: poison checked, zeroed, owner recorded
-//! free lists ----------------------------------------> user
-//!            <----------------------------------------
-//!              take_back: owner recorded, poisoned or zeroed
+//!              hand_out_slow: mapped, poison checked, zeroed, owner recorded
+//! free lists -----------------------------------------------> user
+//!            <-----------------------------------------------
+//!              take_back: owner recorded, poisoned or zeroed, unmapped
 //! ```
 //!
 //! # Invariants
@@ -19,6 +19,7 @@
 mod options;
 #[allow(unsafe_code, reason = "follows addresses to records")]
 mod owner;
+mod pagealloc;
 #[allow(unsafe_code, reason = "writes to free memory that it owns")]
 mod poison;
 #[cfg(test)]
@@ -28,6 +29,7 @@ mod tests;
 pub use options::DebugOptions;
 pub use owner::PageOwner;
 pub(super) use owner::{note_part, report};
+pub use pagealloc::{GuardMinorder, MapPages};
 
 use crate::buddy::FreeBlock;
 use crate::gfp::Gfp;
@@ -39,25 +41,27 @@ use super::{PageAllocator, PageBlock};
 pub(super) struct Debugging {
     options: DebugOptions,
     owner: Option<PageOwner>,
+    mapper: Option<&'static dyn MapPages>,
 }
 
 impl Debugging {
     pub(super) const fn new() -> Self {
-        Self { options: DebugOptions::empty(), owner: None }
+        Self { options: DebugOptions::empty(), owner: None, mapper: None }
     }
 
     #[inline(always)]
-    fn is_off(&self) -> bool {
+    pub(super) fn is_off(&self) -> bool {
         self.options.is_empty()
     }
 }
 
 impl PageAllocator {
-    /// Says which options are on, before the first page is handed over (D2); [`DebugOptions::OWNER`] is when `owner` is there.
-    /// Allocations and frees take a multiple of their time from then on.
+    /// Says which options are on, before the first page is handed over (D2); [`DebugOptions::OWNER`] is when `owner` is there,
+    /// [`DebugOptions::PAGEALLOC`] from [`set_debug_pagealloc`](Self::set_debug_pagealloc) on. Allocations and frees take a multiple of their time from then on.
     pub fn set_debugging(&mut self, mut options: DebugOptions, owner: Option<PageOwner>) {
         options.set(DebugOptions::OWNER, owner.is_some());
-        self.debugging = Debugging { options, owner };
+        options.remove(DebugOptions::PAGEALLOC);
+        self.debugging = Debugging { options, owner, mapper: None };
         if !options.is_empty() {
             self.forget_lists();
         }
@@ -79,8 +83,9 @@ impl PageAllocator {
     #[allow(unsafe_code, reason = "looks at the block's memory")]
     fn hand_out_unrecorded(&self, block: FreeBlock, gfp: Gfp) -> PageBlock {
         let options = self.debugging.options;
+        self.map(&block);
         if options.contains(DebugOptions::POISON) {
-            // SAFETY: the direct map has all free memory.
+            // SAFETY: mapped, from just now if not for ever (M1 of `pagealloc`).
             unsafe { self.check_poison(&block) };
         }
         let gfp = if options.contains(DebugOptions::INIT_ON_FREE) {
@@ -108,11 +113,12 @@ impl PageAllocator {
         let options = self.debugging.options;
         self.record_free(block);
         if options.contains(DebugOptions::POISON) {
-            // SAFETY: the direct map has all memory.
+            // SAFETY: still mapped (M1 of `pagealloc`).
             unsafe { self.poison(block) };
         }
         if options.contains(DebugOptions::INIT_ON_FREE) {
             self.clear(block);
         }
+        self.unmap(block);
     }
 }

@@ -14,15 +14,18 @@ bitflags::bitflags! {
         const POISON = 1 << 2;
         /// `page_owner=`: who allocates and frees each page is recorded.
         const OWNER = 1 << 3;
+        /// `debug_pagealloc=`: free pages are not mapped.
+        const PAGEALLOC = 1 << 4;
     }
 }
 
 /// The options and their names.
-const NAMES: [(DebugOptions, &str); 4] = [
+const NAMES: [(DebugOptions, &str); 5] = [
     (DebugOptions::INIT_ON_ALLOC, "init_on_alloc"),
     (DebugOptions::INIT_ON_FREE, "init_on_free"),
     (DebugOptions::POISON, "page_poison"),
     (DebugOptions::OWNER, "page_owner"),
+    (DebugOptions::PAGEALLOC, "debug_pagealloc"),
 ];
 
 impl DebugOptions {

@@ -10,7 +10,7 @@ use crate::arch::run_as_cpu;
 use crate::gfp::Gfp;
 use crate::id::CpuId;
 use crate::order::Order;
-use crate::page_alloc::{ContigType, FailSpec, PageBlock};
+use crate::page_alloc::{ContigError, ContigType, FailSpec, GuardMinorder, PageBlock};
 use crate::pfn::{Pfn, PfnRange};
 use crate::smp::OnlyThisCpu;
 use crate::testing::TestMachine;
@@ -144,6 +144,59 @@ fn contiguous_ranges_are_checked_and_poisoned_too() {
         }
         m.pages.free_contig_range(pages);
     }
+}
+
+#[test]
+fn a_page_is_mapped_just_while_it_is_in_use() {
+    let m = TestMachine::debugged(32, DebugOptions::PAGEALLOC);
+    let map = m.direct_map.unwrap();
+    assert!(map.is_mapped(Pfn::new(0)), "boot's");
+    assert!(!map.is_mapped(Pfn::new(1)));
+    for n in Order::all() {
+        let (block, first) = alloc(&m, Gfp::KERNEL, n);
+        let pages = PfnRange::new(first, first + n.nr_pages());
+        assert!(pages.iter().all(|pfn| map.is_mapped(pfn)), "order {}", n.get());
+        bytes(&m, first, n).fill(1);
+        m.pages.free_pages(block);
+        assert!(!pages.iter().any(|pfn| map.is_mapped(pfn)), "order {}", n.get());
+    }
+}
+
+#[test]
+fn a_page_that_is_kept_back_makes_a_contiguous_range_fail() {
+    let guards = GuardMinorder::new(1).unwrap();
+    let m = TestMachine::guarded(64, 1, 1, DebugOptions::PAGEALLOC, guards);
+    let (block, first) = alloc(&m, Gfp::KERNEL, Order::ZERO);
+    m.pages.drain_local();
+    let kept = Pfn::new(first.get() ^ 1);
+    assert!(m.pages.guard_pages() > 0);
+    let range = PfnRange::new(kept, kept + 1);
+    let take = || m.pages.alloc_contig_range(range, ContigType::Movable, Gfp::KERNEL, &OnlyThisCpu);
+    assert_eq!(take().unwrap_err(), ContigError::InUse(kept));
+    m.pages.free_pages(block);
+    m.pages.free_contig_range(take().unwrap());
+}
+
+#[test]
+fn all_options_go_together_on_several_cpus() {
+    let all = DebugOptions::all().settle();
+    let m = TestMachine::guarded(64, 1, 3, all, GuardMinorder::new(2).unwrap());
+    std::thread::scope(|scope| {
+        for cpu in 0..3u32 {
+            let m = &m;
+            scope.spawn(move || {
+                run_as_cpu(CpuId(cpu), || {
+                    for round in 0..300u32 {
+                        let n = order((round % 7) as u8);
+                        let blocks: Vec<_> = (0..5).map(|_| alloc(m, TYPES[cpu as usize], n)).collect();
+                        blocks.iter().for_each(|(_, at)| bytes(m, *at, n).fill(round as u8));
+                        blocks.into_iter().for_each(|(block, _)| m.pages.free_pages(block));
+                    }
+                });
+            });
+        }
+    });
+    assert!(m.pages.has_page_owner());
 }
 
 #[test]

@@ -169,10 +169,10 @@ impl PageAllocator {
         self.debugging.owner.is_some()
     }
 
-    /// Pages that debugging keeps for itself: they are given out, and nobody's. More over time, with what there is to be
-    /// remembered.
+    /// Pages that debugging keeps for itself: what it remembers, more over time with what there is, and guard pages. They are
+    /// not free, and nobody's.
     pub fn nr_debug_pages(&self) -> u64 {
-        self.debugging.owner.as_ref().map_or(0, |owner| owner.depot.nr_pages())
+        self.guard_pages() + self.debugging.owner.as_ref().map_or(0, |owner| owner.depot.nr_pages())
     }
 
     fn save_stack(&self, owner: &PageOwner) -> Option<Stack> {
