@@ -30,7 +30,7 @@ bitflags::bitflags! {
         const DIRECT_RECLAIM = 0x400;
         /// Wakes kswapd when memory gets low.
         const KSWAPD_RECLAIM = 0x800;
-        /// The caller will write to the page.
+        /// The caller will write to the page: rather from a node with few dirty pages.
         const WRITE = 0x1000;
         /// Do not report a failure.
         const NOWARN = 0x2000;

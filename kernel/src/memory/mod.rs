@@ -201,6 +201,8 @@ pub struct Memory {
     pub cma: Option<Cma<'static>>,
     /// The settings that limits are computed from.
     pub sysctl: SpinLock<Sysctl>,
+    /// `vm.stat_interval`.
+    pub stat_interval: vmstat::Interval,
     /// The root of the kernel's page tables.
     pub kernel_root: mm::Pfn,
     /// The address spaces that threads use.
@@ -289,6 +291,7 @@ pub fn init(
         direct_map: kernel_map.direct,
         cma,
         sysctl: SpinLock::new(Level::Settings, sysctl),
+        stat_interval: vmstat::Interval::new(),
         kernel_root,
         spaces: SpinLock::new(Level::Spaces, space::Spaces::new()),
         spaces_cache: slub.create(space::SPACE_CACHE)?,

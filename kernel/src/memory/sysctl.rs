@@ -1,6 +1,7 @@
 //! Settings that change at run time: `sysctl.vm.NAME=VALUE` on the command line, as if written to `/proc/sys/vm/NAME`.
 
 use mm::cmdline::Cmdline;
+use mm::page_alloc::NumaStat;
 use mm::zone::Setting;
 
 use super::{Memory, with_cpus};
@@ -22,7 +23,15 @@ pub fn set(memory: &Memory, name: &str, value: &str) -> Result<(), Error> {
     let setting = Setting::named(name).ok_or(Error::NotFound)?;
     let mut sysctl = memory.sysctl.lock();
     with_cpus(&memory.numa, |cpus| memory.pages.nodes().set(setting, value, &mut sysctl, cpus))
-        .map_err(|_| Error::Invalid)
+        .map_err(|_| Error::Invalid)?;
+    match setting {
+        Setting::NumaStat => {
+            memory.pages.set_numa_stat(if sysctl.numa_stat == 0 { NumaStat::Off } else { NumaStat::On });
+        }
+        Setting::StatInterval => memory.stat_interval.set(sysctl.stat_interval),
+        _ => {}
+    }
+    Ok(())
 }
 
 /// Sets what the command line says, in its order; what cannot be set is reported (Linux: `do_sysctl_args`).

@@ -16,12 +16,14 @@ mod cells;
 #[allow(unsafe_code, reason = "reaches per-CPU counts")]
 mod cpu_events;
 mod items;
+mod numa;
 #[allow(unsafe_code, reason = "reaches per-CPU parts")]
 mod split;
 
 pub use cells::{Counters, Events, VmEvents};
 pub use cpu_events::CpuEvents;
 pub use items::{Item, NodeStat, NumaEvent, VmEvent, ZoneStat};
+pub(crate) use numa::NumaBase;
 pub use split::{MAX_THRESHOLD, SplitCounters};
 
 /// A zone's counters.
@@ -31,6 +33,8 @@ pub type NodeCounters = SplitCounters<NodeStat, { NodeStat::COUNT }>;
 
 /// A value for each [`ZoneStat`].
 pub type ZoneValues = [u64; ZoneStat::COUNT];
+/// A value for each [`NumaEvent`].
+pub type NumaValues = [u64; NumaEvent::COUNT];
 /// A value for each [`NodeStat`].
 pub type NodeValues = [u64; NodeStat::COUNT];
 /// A value for each [`VmEvent`].

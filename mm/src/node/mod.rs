@@ -17,6 +17,7 @@
 //! # Not here
 //! Which memory is on which node: [`crate::numa`].
 
+mod dirty;
 mod fallback;
 mod log;
 mod setup;
@@ -28,6 +29,7 @@ mod zonelist;
 #[cfg(test)]
 mod tests;
 
+pub use dirty::VM_DIRTY_RATIO;
 pub use fallback::{FallbackOrder, Topology};
 pub use log::{KernelSizes, memory as log_memory};
 pub use setup::{Error, NodeData, NodeMap, OneNode, Setup, ram};

@@ -99,6 +99,8 @@ impl Nodes {
             Setting::PercpuPagelistHighFraction => self.set_pcp_limits(sysctl, cpus),
             Setting::LowmemReserveRatio => self.set_lowmem_reserve(sysctl),
             Setting::WatermarkBoostFactor => self.set_max_boost(sysctl),
+            // Nothing of the nodes' follows from these.
+            Setting::NumaStat | Setting::StatInterval => {}
         }
         Ok(())
     }

@@ -48,6 +48,7 @@ mod isolate;
 #[allow(unsafe_code, reason = "makes slices of memory that it owns")]
 mod memory;
 mod names;
+mod numa_stat;
 mod ratelimit;
 mod report;
 mod retry;
@@ -85,6 +86,7 @@ pub use hooks::{CompactPriority, CompactResult, Context, Progress, Reclaim, Rese
 pub use isolate::IsolatedRange;
 pub use memory::PageMemory;
 pub use names::GfpNames;
+pub use numa_stat::NumaStat;
 pub use report::{bug, dump_page};
 
 use core::alloc::Layout;
@@ -111,6 +113,7 @@ use destructor::Destructors;
 use fast::Local;
 use fault_inject::FaultInjection;
 use hooks::Hooks;
+use numa_stat::NumaCounting;
 use ratelimit::RateLimit;
 
 /// No memory for an allocation.
@@ -155,6 +158,7 @@ pub struct PageAllocator {
     injection: Option<FaultInjection>,
     debugging: Debugging,
     destructors: Destructors,
+    numa_counting: NumaCounting,
 }
 
 impl PageAllocator {
@@ -201,6 +205,7 @@ impl PageAllocator {
             injection: None,
             debugging: Debugging::new(),
             destructors: Destructors::new(),
+            numa_counting: NumaCounting::new(),
         }
     }
 
@@ -240,7 +245,7 @@ impl PageAllocator {
     #[cfg_attr(debug_assertions, track_caller)]
     pub fn alloc_pages(&self, gfp: Gfp, order: Order) -> Result<PageBlock, AllocError> {
         self.might_alloc(gfp);
-        if !gfp.contains(Gfp::THISNODE) {
+        if !gfp.intersects(Gfp::THISNODE.union(Gfp::WRITE)) {
             let Some(list) = ListIdx::new(order, gfp.migrate_type()) else {
                 return self.alloc_unlisted(gfp, order);
             };
@@ -260,7 +265,8 @@ impl PageAllocator {
     #[cfg_attr(debug_assertions, track_caller)]
     pub fn alloc_pages_node(&self, node: NodeId, gfp: Gfp, order: Order) -> Result<PageBlock, AllocError> {
         self.might_alloc(gfp);
-        if let Some(list) = ListIdx::new(order, gfp.migrate_type())
+        if !gfp.contains(Gfp::WRITE)
+            && let Some(list) = ListIdx::new(order, gfp.migrate_type())
             && let Some(block) = self.pop_local_of(node, gfp.zone(), list, order)
         {
             return Ok(self.hand_out(block, gfp));

@@ -10,6 +10,7 @@ use std::{format, vec};
 
 use super::*;
 use crate::arch::run_as_cpu;
+use crate::counters::NodeStat;
 use crate::id::ZoneIdx;
 use crate::numa::NodeMask;
 use crate::smp::CallCpus;
@@ -469,6 +470,35 @@ fn mixed_types_boost_the_watermarks_until_kswapd_has_run() {
     assert!(boost >= 512 && zone.watermark(Watermark::Min) == min + boost, "{boost}");
     assert!(fake.take().iter().any(|step| step == "kswapd"), "kswapd is told");
     blocks.into_iter().chain(unmovable).for_each(|block| m.pages.free_pages(block));
+}
+
+#[test]
+fn pages_that_will_be_written_are_spread_over_nodes_with_few_dirty_ones() {
+    let m = TestMachine::with(128, 2, 2);
+    let node = |nr| m.pages.nodes().get(NodeId(nr)).unwrap();
+    let from = |gfp| {
+        let block = m.pages.alloc_pages(gfp | Gfp::NOWARN, order(0)).unwrap();
+        let from = block.page().node();
+        m.pages.free_pages(block);
+        from
+    };
+    let write = Gfp::HIGHUSER_MOVABLE | Gfp::WRITE;
+    // This CPU's lists have pages of its node: they are not asked either.
+    from(Gfp::HIGHUSER_MOVABLE);
+    assert_eq!(from(write), NodeId(0));
+    let limits = [0, 1].map(|nr| node(nr).dirty_limit() as i64);
+    node(0).counters().add(NodeStat::FileDirty, limits[0] + 1);
+    assert_eq!((from(write), from(Gfp::HIGHUSER_MOVABLE)), (NodeId(1), NodeId(0)));
+    let near = m.pages.alloc_pages_node(NodeId(0), write, order(0)).unwrap();
+    assert_eq!(near.page().node(), NodeId(1));
+    m.pages.free_pages(near);
+    assert_eq!(from(write | Gfp::THISNODE), NodeId(0), "there is no other: the second try takes it");
+    // As much under writeback on the other: no node is better.
+    node(1).counters().add(NodeStat::Writeback, limits[1] + 1);
+    assert_eq!(from(write), NodeId(0));
+    node(0).counters().add(NodeStat::FileDirty, -limits[0] - 1);
+    assert_eq!(from(write), NodeId(0));
+    node(1).counters().add(NodeStat::Writeback, -limits[1] - 1);
 }
 
 #[test]

@@ -98,7 +98,7 @@ impl PageAllocator {
                 return Ok(self.hand_out_slow(block, gfp));
             }
         }
-        let block = self.alloc_slower(list, request)?;
+        let block = self.alloc_slower(list, Request { spread_dirty_pages: false, ..request })?;
         Ok(self.hand_out_slow(block, gfp))
     }
 

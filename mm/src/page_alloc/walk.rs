@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! zonelist of the node, up to the highest zone:   Normal 0 -> DMA32 0 -> DMA 0 -> Normal 1 ...
-//!     left out: nodes that the nodemask or the context does not allow, zones below their watermark
+//!     left out: nodes that the nodemask or the context does not allow, zones below their watermark; by the first try of a
+//!     page that will be written, nodes with enough dirty pages
 //! ```
 
 use crate::arch::IrqGuard;
@@ -33,12 +34,22 @@ pub(super) struct Request<'a> {
     pub(super) node: Option<NodeId>,
     /// The nodes that it may come from; `None` for all.
     pub(super) nodemask: Option<&'a NodeMask>,
+    /// Nodes with enough dirty pages are left out: the page will be dirty, and this is the first try.
+    pub(super) spread_dirty_pages: bool,
 }
 
 impl<'a> Request<'a> {
     #[inline]
     pub(super) fn new(gfp: Gfp, order: Order, node: Option<NodeId>) -> Self {
-        Self { gfp, order, migrate_type: gfp.migrate_type(), highest: gfp.zone(), node, nodemask: None }
+        Self {
+            gfp,
+            order,
+            migrate_type: gfp.migrate_type(),
+            highest: gfp.zone(),
+            node,
+            nodemask: None,
+            spread_dirty_pages: gfp.contains(Gfp::WRITE),
+        }
     }
 
     #[inline]
@@ -102,12 +113,27 @@ impl PageAllocator {
         depth: Depth,
         fragment: Fragment,
     ) -> Option<FreeBlock> {
+        let mut last_dirty = None;
         zones.find_map(|zone| {
             if depth.flags.contains(AllocFlags::CPUSET) && !self.context_allows(zone, request.gfp) {
                 return None;
             }
+            if request.spread_dirty_pages && !self.dirty_ok(zone, &mut last_dirty) {
+                return None;
+            }
             self.take_from(zone, preferred, request, depth, fragment)
         })
+    }
+
+    /// Whether the zone's node may get more dirty pages; `last` is what the node before was found to be.
+    fn dirty_ok(&self, zone: &Zone, last: &mut Option<(NodeId, bool)>) -> bool {
+        let node = zone.node();
+        let ok = match *last {
+            Some((same, ok)) if same == node => ok,
+            _ => self.nodes().get(node).is_some_and(Node::dirty_ok),
+        };
+        *last = Some((node, ok));
+        ok
     }
 
     /// Whether the context's memory may come from there (Linux: `__cpuset_zone_allowed`). What is not

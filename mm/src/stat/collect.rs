@@ -30,7 +30,7 @@ pub fn zone_info(pages: &PageAllocator, zone: &Zone) -> ZoneInfo {
         cma: zone.cma_pages(),
         protection: protection(zone),
         stats: zone.counters().snapshot(),
-        numa: if zone.is_populated() { numa(&pages.events(zone)) } else { [0; NumaEvent::COUNT] },
+        numa: if zone.is_populated() { pages.numa_events(zone) } else { [0; NumaEvent::COUNT] },
         node_unreclaimable: 0,
         start_pfn: zone.start_pfn().get(),
     }
@@ -87,42 +87,29 @@ pub fn mem_info(nodes: &Nodes, others: Others) -> MemInfo {
 /// What `/proc/vmstat` is made from.
 pub fn vm_stat(pages: &PageAllocator) -> VmStat {
     let (nodes, mut events) = (pages.nodes(), pages.vm_events().sums());
-    let mut all = EventCounts::default();
+    let (mut all, mut numa) = (EventCounts::default(), [0; NumaEvent::COUNT]);
     for zone in nodes.populated_zones() {
         let counts = pages.events(zone);
         events[VmEvent::pg_alloc(zone.idx()).index()] += counts.pages_allocated();
         all.add(&counts);
+        numa = add_up([numa, pages.numa_events(zone)].into_iter());
     }
     events[VmEvent::PgFree.index()] += all.pages_freed();
     let info = mem_info(nodes, Others::default());
     let dirty_limits = info.dirty_limits();
-    VmStat { zones: info.zones, numa: numa(&all), nodes: info.nodes, dirty_limits, events }
+    VmStat { zones: info.zones, numa, nodes: info.nodes, dirty_limits, events }
 }
 
 /// What a node's `meminfo`, `numastat` and `vmstat` are made from. There are no huge pages yet.
 pub fn node_info(pages: &PageAllocator, node: &Node) -> NodeInfo {
-    let mut events = EventCounts::default();
-    node.populated_zones().for_each(|zone| events.add(&pages.events(zone)));
     NodeInfo {
         node: node.id(),
         total: node.populated_zones().map(Zone::managed).sum(),
         zones: add_up(node.populated_zones().map(|zone| zone.counters().snapshot())),
-        numa: numa(&events),
+        numa: add_up(node.populated_zones().map(|zone| pages.numa_events(zone))),
         stats: node.counters().snapshot(),
         huge_pages: [0; 3],
     }
-}
-
-/// In the order of [`NumaEvent`].
-fn numa(events: &EventCounts) -> [u64; NumaEvent::COUNT] {
-    [
-        events.numa_hit(),
-        events.numa_miss,
-        events.numa_foreign,
-        events.numa_interleave,
-        events.numa_local(),
-        events.numa_other,
-    ]
 }
 
 fn protection(zone: &Zone) -> [u64; ZoneIdx::COUNT] {

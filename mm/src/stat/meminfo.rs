@@ -6,6 +6,7 @@ use super::HUGE_PAGE_NR;
 use crate::addr::PAGE_SHIFT;
 use crate::counters::{Item, NodeStat, ZoneStat};
 use crate::counters::{NodeValues, ZoneValues};
+use crate::node::VM_DIRTY_RATIO;
 
 /// What `/proc/meminfo` is made from. In pages unless named otherwise.
 #[derive(Clone, Debug)]
@@ -92,13 +93,13 @@ impl MemInfo {
     }
 
     /// How many pages may be dirty before writers have to wait, and before they are written in the background (Linux:
-    /// `global_dirty_limits`, with 20 and 10 percent).
+    /// `global_dirty_limits`, with 20 and 10 percent). Those of a node: [`Node::dirty_limit`](crate::node::Node::dirty_limit).
     pub fn dirty_limits(&self) -> (u64, u64) {
         let cache = self.node(NodeStat::ActiveFile) + self.node(NodeStat::InactiveFile);
         let dirtyable = self.zone(ZoneStat::FreePages).saturating_sub(self.reserves.pages) + cache;
         // Ratios are kept as parts of a page's size, as in Linux: rounding shows in the result.
         let limit = |percent: u64| ((percent << PAGE_SHIFT) / 100 * dirtyable) >> PAGE_SHIFT;
-        (limit(20), limit(10))
+        (limit(VM_DIRTY_RATIO), limit(10))
     }
 }
 

@@ -39,7 +39,7 @@ use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use crate::buddy::FreeAreas;
-use crate::counters::{ZoneCounters, ZoneStat};
+use crate::counters::{NumaBase, ZoneCounters, ZoneStat};
 use crate::gfp::MigrateType;
 use crate::id::{NodeId, ZoneIdx};
 use crate::order::PAGEBLOCK_NR_PAGES;
@@ -103,6 +103,7 @@ pub struct Zone {
     present: AtomicU64,
     managed: AtomicU64,
     cma_pages: AtomicU64,
+    numa_base: NumaBase,
     free: Line<SpinLock<FreeAreas>>,
     vm_stat: Line<ZoneCounters>,
 }
@@ -151,6 +152,7 @@ impl Zone {
             present: AtomicU64::new(span.present),
             managed: AtomicU64::new(0),
             cma_pages: AtomicU64::new(0),
+            numa_base: NumaBase::new(),
             free: Line(SpinLock::new(
                 Level::Zone,
                 FreeAreas::new(sparse.machine(), Page::key_of(node, idx), span.pages),
@@ -407,6 +409,11 @@ impl Zone {
     /// Pages of contiguous-memory areas in it (Linux: `zone_cma_pages`).
     pub fn cma_pages(&self) -> u64 {
         self.cma_pages.load(Ordering::Relaxed)
+    }
+
+    /// NUMA events that are not shown.
+    pub(crate) fn numa_base(&self) -> &NumaBase {
+        &self.numa_base
     }
 
     /// Counts `nr_pages` more as those of contiguous-memory areas.

@@ -1,4 +1,5 @@
-//! The settings that watermarks, reserves and per-CPU lists are computed from, and their files in `/proc/sys/vm`.
+//! The settings of zones: what watermarks, reserves and per-CPU lists are computed from, and how they are counted; and their
+//! files in `/proc/sys/vm`.
 
 use core::fmt::{self, Write};
 use core::ops::RangeInclusive;
@@ -21,6 +22,10 @@ pub struct Sysctl {
     pub lowmem_reserve_ratio: [u32; ZoneIdx::COUNT],
     /// Per-CPU lists hold this part of a zone; 0: as much as its low watermark.
     pub percpu_pagelist_high_fraction: u32,
+    /// Whether NUMA events are counted: 1 or 0.
+    pub numa_stat: u32,
+    /// Seconds after which CPUs carry over what they have counted. 0: at each tick.
+    pub stat_interval: u32,
 }
 
 impl Default for Sysctl {
@@ -32,6 +37,8 @@ impl Default for Sysctl {
             watermark_boost_factor: 15_000,
             lowmem_reserve_ratio: [256, 256, 32, 0, 0],
             percpu_pagelist_high_fraction: 0,
+            numa_stat: 1,
+            stat_interval: 1,
         }
     }
 }
@@ -43,6 +50,9 @@ pub struct OutOfRange;
 /// Lists hold at most an eighth of a zone: more would let them hold most of it
 /// (Linux: `MIN_PERCPU_PAGELIST_HIGH_FRACTION`).
 const MIN_HIGH_FRACTION: u32 = 8;
+
+/// Seconds that Linux can count in ticks, of which Debian's kernel has 250 a second.
+const MAX_INTERVAL: i32 = i32::MAX / 250;
 
 /// A file of `/proc/sys/vm`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -57,14 +67,20 @@ pub enum Setting {
     LowmemReserveRatio,
     /// One number, 0 or from 8 on.
     PercpuPagelistHighFraction,
+    /// One number, 0 or 1.
+    NumaStat,
+    /// One number of seconds, 0 or more; Linux takes negative ones too.
+    StatInterval,
 }
 
 impl Setting {
     /// All of them, by name.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::LowmemReserveRatio,
         Self::MinFreeKbytes,
+        Self::NumaStat,
         Self::PercpuPagelistHighFraction,
+        Self::StatInterval,
         Self::WatermarkBoostFactor,
         Self::WatermarkScaleFactor,
     ];
@@ -77,6 +93,8 @@ impl Setting {
             Self::WatermarkBoostFactor => "watermark_boost_factor",
             Self::LowmemReserveRatio => "lowmem_reserve_ratio",
             Self::PercpuPagelistHighFraction => "percpu_pagelist_high_fraction",
+            Self::NumaStat => "numa_stat",
+            Self::StatInterval => "stat_interval",
         }
     }
 
@@ -95,6 +113,8 @@ impl Setting {
             Self::WatermarkScaleFactor => sysctl.watermark_scale_factor.into(),
             Self::WatermarkBoostFactor => sysctl.watermark_boost_factor.into(),
             Self::PercpuPagelistHighFraction => sysctl.percpu_pagelist_high_fraction.into(),
+            Self::NumaStat => sysctl.numa_stat.into(),
+            Self::StatInterval => sysctl.stat_interval.into(),
             Self::LowmemReserveRatio => {
                 let [first, rest @ ..] = sysctl.lowmem_reserve_ratio;
                 write!(out, "{first}")?;
@@ -136,6 +156,8 @@ impl Setting {
                 }
                 sysctl.percpu_pagelist_high_fraction = fraction;
             }
+            Self::NumaStat => sysctl.numa_stat = one_of(text, 0..=1)?,
+            Self::StatInterval => sysctl.stat_interval = one_of(text, 0..=MAX_INTERVAL)?,
         }
         Ok(())
     }
@@ -199,6 +221,10 @@ mod tests {
         takes(PercpuPagelistHighFraction, "0", "0\n");
         takes(PercpuPagelistHighFraction, "8", "8\n");
         takes(LowmemReserveRatio, "64 16 8 0 0", "64\t16\t8\t0\t0\n");
+        takes(NumaStat, "0", "0\n");
+        takes(StatInterval, "60", "60\n");
+        refuses(NumaStat, "2");
+        refuses(StatInterval, "8589935");
         for text in ["", " ", "x", "-1", "1x", "1 2", "2147483648", "99999999999999999999"] {
             refuses(MinFreeKbytes, text);
         }
