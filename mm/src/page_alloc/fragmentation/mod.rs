@@ -283,11 +283,11 @@ fn many(shares: Shares) -> (Vec<State>, Vec<State>) {
     (ours, theirs)
 }
 
-/// Where the sequences part, chance has a say in the single number: a hundredth.
+/// Where the sequences part, chance has a say in the single number: two hundredths.
 #[track_caller]
 fn no_more(what: &str, ours: u64, theirs: u64) {
     std::println!("{what}: {ours} here, {theirs} in Linux");
-    assert!(ours <= theirs + theirs / 100, "{what}");
+    assert!(ours <= theirs + theirs / 50, "{what}");
 }
 
 #[track_caller]
