@@ -413,6 +413,18 @@ fn a_victims_movable_pages_come_from_contiguous_memory_areas_too() {
 }
 
 #[test]
+fn unmovable_pages_leave_their_reserve_however_much_of_an_area_is_free() {
+    let area = crate::cma::CmaRequest::parse("32M").unwrap();
+    let m = crate::init::testing::Spec::new().ram(0, 0..64 << 20).reserved(0..4096).cma(area).boot();
+    let zone = m.nodes().populated_zones().last().unwrap();
+    let blocks: Vec<_> = core::iter::from_fn(|| m.allocator().alloc_pages(QUIET, order(0)).ok()).collect();
+    let left = zone.nr_free() - zone.free().lock().pages_of(MigrateType::Cma);
+    // A CPU's list is filled as long as the zone is above.
+    assert!(left + u64::from(zone.pcp_batch()) >= zone.watermark(Watermark::Min), "{left} pages");
+    blocks.into_iter().for_each(|block| m.allocator().free_pages(block));
+}
+
+#[test]
 fn atomic_blocks_that_had_to_try_harder_set_their_pageblock_apart() {
     let m = TestMachine::new(256);
     let zone = m.pages.nodes().get(NodeId(0)).unwrap().zone(ZoneIdx::Dma32);

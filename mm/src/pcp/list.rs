@@ -13,7 +13,8 @@
 
 use core::ptr::NonNull;
 
-use crate::buddy::FreeBlock;
+use crate::buddy::{FreeBlock, noted_migrate_type};
+use crate::gfp::MigrateType;
 use crate::order::Order;
 use crate::page::{Page, PagePtr};
 
@@ -94,6 +95,12 @@ impl PcpList {
             _ => self.head = Some(page),
         }
         self.tail = Some(page);
+    }
+
+    /// As which type the block of a page of the list was freed or taken from the buddy.
+    pub(super) fn noted(page: PagePtr) -> Option<MigrateType> {
+        // SAFETY: a block of the list (P2), looked at and no more.
+        noted_migrate_type(&unsafe { FreeBlock::from_raw(page, Order::ZERO) })
     }
 
     /// Each page, first to last, checking P1.

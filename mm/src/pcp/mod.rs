@@ -12,7 +12,7 @@
 //! # Invariants
 //! - C1: `count` is the sum of the blocks' pages on all lists, and of the spare block's.
 //! - C2: blocks on the lists and the spare one have refcount 0, type `NONE`, no flags, and word 3 of their first page has the migratetype as
-//!   which the buddy gets them back.
+//!   which the buddy gets them back; they are on the list of that type, or of movable blocks when it has none.
 //!
 //! # Locking
 //! None: a `Pcp` is one slot of a [`PerCpu`], touched by its CPU with interrupts off.
@@ -133,6 +133,11 @@ impl ListIdx {
     #[inline]
     pub const fn order(self) -> Order {
         ORDER_OF[self.0 as usize]
+    }
+
+    /// The type of the list.
+    fn migrate_type(self) -> MigrateType {
+        MigrateType::ALL[self.index() % MigrateType::PCP_COUNT]
     }
 
     /// Where [`Pcp::pop_oldest`] starts to empty all lists.
@@ -346,11 +351,17 @@ impl Pcp {
             for page in self.lists[index].iter() {
                 let wrong = crate::buddy::why_not_free(&page, crate::page::PageFlags::CHECK_AT_PREP);
                 assert_eq!(wrong, None, "{page:?} on a per-CPU list");
+                assert_eq!(PcpList::noted(page).map(list_type), Some(list.migrate_type()), "{page:?}");
                 count += list.order().nr_pages() as u32;
             }
         }
         assert_eq!(self.count(), count, "pages on per-CPU lists");
     }
+}
+
+/// The type of the lists that blocks of a type are on.
+fn list_type(of: MigrateType) -> MigrateType {
+    if of.index() < MigrateType::PCP_COUNT { of } else { MigrateType::Movable }
 }
 
 impl Limits {
