@@ -6,7 +6,8 @@
 //!
 //! # Invariants
 //! - I1: `base` points to `nr_cpus` initialised slots that nobody else owns and that live as long as the `PerCpu`.
-//! - I2: a slot is touched mutably only by its CPU, with interrupts off, and not while it is being touched already.
+//! - I2: a slot is changed by its CPU only, with interrupts off, and not while it is being changed already. Others may look
+//!   at it meanwhile, so what changes in a slot are atomics, which they may read, and cells, which they leave alone.
 
 use core::alloc::Layout;
 use core::cell::UnsafeCell;
@@ -25,7 +26,7 @@ pub struct PerCpu<T> {
     nr_cpus: u32,
 }
 
-// SAFETY: slots are reached only as I2 says, which never shares one between CPUs mutably.
+// SAFETY: slots are reached only as I2 says, by which nothing but atomics is touched by two CPUs.
 unsafe impl<T: Send> Send for PerCpu<T> {}
 // SAFETY: as above.
 unsafe impl<T: Send> Sync for PerCpu<T> {}
@@ -65,13 +66,13 @@ impl<T> PerCpu<T> {
     /// This CPU's slot, for `f` to work on.
     ///
     /// # Safety
-    /// `f` does not come back to this `PerCpu` (I2).
+    /// `f` does not come back to this `PerCpu` (I2), which keeps its cells from being changed behind its back.
     #[inline(always)]
-    pub(crate) unsafe fn with<R>(&self, _irq: &IrqGuard, f: impl FnOnce(&mut T) -> R) -> R {
+    pub(crate) unsafe fn with<R>(&self, _irq: &IrqGuard, f: impl FnOnce(&T) -> R) -> R {
         let cpu = arch::cpu_id();
         debug_assert!(cpu.0 < self.nr_cpus);
-        // SAFETY: interrupts are off, so this CPU's slot is ours until `f` returns (I1, I2), and `f` does not come back.
-        f(unsafe { &mut *(*self.base.add(cpu.index()).as_ptr()).0.get() })
+        // SAFETY: interrupts are off, so nobody else changes this CPU's slot until `f` returns (I1, I2), and `f` does not come back.
+        f(unsafe { &*(*self.base.add(cpu.index()).as_ptr()).0.get() })
     }
 
     /// `cpu`'s slot, to read racily what its type makes safe to read so (atomics, through `addr_of!`).
@@ -85,21 +86,24 @@ impl<T> PerCpu<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use core::cell::Cell;
     use std::alloc::{alloc, dealloc};
 
     #[test]
     fn each_cpu_works_on_its_own_slot() {
-        let layout = PerCpu::<u32>::layout(3).unwrap();
+        let layout = PerCpu::<Cell<u32>>::layout(3).unwrap();
         // SAFETY: the layout's size is not zero.
         let memory = NonNull::new(unsafe { alloc(layout) }).unwrap();
         // SAFETY: fresh memory of that layout.
-        let counters = unsafe { PerCpu::init(memory, 3, |cpu| cpu.0 * 10) };
+        let counters = unsafe { PerCpu::init(memory, 3, |cpu| Cell::new(cpu.0 * 10)) };
         for cpu in [0, 1, 2, 1] {
             // SAFETY: the closure does not come back.
-            arch::run_as_cpu(CpuId(cpu), || unsafe { counters.with(&IrqGuard::new(), |c| *c += 1) });
+            arch::run_as_cpu(CpuId(cpu), || unsafe {
+                counters.with(&IrqGuard::new(), |c| c.set(c.get() + 1))
+            });
         }
         // SAFETY: no CPU is working on them any more.
-        let values = [0, 1, 2].map(|cpu| unsafe { *counters.slot(CpuId(cpu)) });
+        let values = [0, 1, 2].map(|cpu| unsafe { (*counters.slot(CpuId(cpu))).get() });
         assert_eq!(values, [1, 12, 21]);
         // SAFETY: allocated above with this layout.
         unsafe { dealloc(memory.as_ptr(), layout) };

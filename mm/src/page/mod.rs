@@ -242,25 +242,26 @@ impl Page {
                 u64::from_le(page.state_word().read()) == Self::UNUSED
             }
         };
-        // Blocks are powers of two: eight at a time, or two, or one.
-        let (eights, rest) = pages.as_chunks::<8>();
-        for eight in eights {
-            for page in eight {
-                if !check(page) {
+        // Blocks are powers of two: small ones without a loop, large ones eight pages at a time.
+        match pages {
+            [page] if check(page) => {}
+            [one, other] if check(one) && check(other) => {}
+            [first, second, third, fourth]
+                if check(first) && check(second) && check(third) && check(fourth) => {}
+            [_, _, _, _, _, ..] => {
+                let (eights, rest) = pages.as_chunks::<8>();
+                for eight in eights {
+                    for page in eight {
+                        if !check(page) {
+                            return false;
+                        }
+                    }
+                }
+                if !rest.iter().all(check) {
                     return false;
                 }
             }
-        }
-        let (twos, rest) = rest.as_chunks::<2>();
-        for [one, other] in twos {
-            if !check(one) || !check(other) {
-                return false;
-            }
-        }
-        if let Some(page) = rest.first()
-            && !check(page)
-        {
-            return false;
+            _ => return pages.is_empty(),
         }
         flags & forbidden.bits() == 0
     }

@@ -5,6 +5,7 @@
 //!                 preferred[zone] -> its Pcp of the first zone that an allocation up to `zone` tries
 //! ```
 
+use core::cell::Cell;
 use core::ptr::{NonNull, addr_of};
 
 use crate::arch::IrqGuard;
@@ -38,7 +39,7 @@ pub(super) struct Local {
     /// The nodes that those are of.
     preferred_node: [NodeId; ZoneIdx::COUNT],
     /// How many allocations from now one fails on purpose; 0: none.
-    fail_nth: u32,
+    fail_nth: Cell<u32>,
 }
 
 // SAFETY: zones and per-CPU lists are shared as G3 and G4 say.
@@ -66,7 +67,7 @@ impl Local {
             here,
             preferred: first.map(|zone| Set::new(zone?, cpu)),
             preferred_node: first.map(|zone| zone.map_or(node, Zone::node)),
-            fail_nth: 0,
+            fail_nth: Cell::new(0),
         }
     }
 }
@@ -80,7 +81,7 @@ impl PageAllocator {
         // SAFETY: interrupts are off, so slots of this CPU are ours; nothing here comes back to them (G3, G4).
         let block = unsafe {
             self.local.with(&irq, |local| {
-                let pcp = &mut *local.preferred[highest.index()]?.pcp.as_ptr();
+                let pcp = &*local.preferred[highest.index()]?.pcp.as_ptr();
                 let block = pcp.pop(list, order)?;
                 pcp.events.allocated(order);
                 Some(block)
@@ -115,7 +116,7 @@ impl PageAllocator {
                 if local.node != node || local.preferred_node[highest.index()] != node {
                     return None;
                 }
-                let pcp = &mut *local.preferred[highest.index()]?.pcp.as_ptr();
+                let pcp = &*local.preferred[highest.index()]?.pcp.as_ptr();
                 let block = pcp.pop(list, order)?;
                 pcp.events.allocated(order);
                 Some(block)
@@ -129,12 +130,12 @@ impl PageAllocator {
         &self,
         highest: ZoneIdx,
         irq: &IrqGuard,
-        f: impl FnOnce(&Zone, &mut Pcp) -> R,
+        f: impl FnOnce(&Zone, &Pcp) -> R,
     ) -> Option<R> {
         // SAFETY: as in `pop_local`; the callers' functions do not come back here.
         unsafe {
             let set = self.local.with(irq, |local| local.preferred[highest.index()])?;
-            Some(f(set.zone.as_ref(), &mut *set.pcp.as_ptr()))
+            Some(f(set.zone.as_ref(), &*set.pcp.as_ptr()))
         }
     }
 
@@ -177,7 +178,7 @@ impl PageAllocator {
             self.local.with(&irq, |local| {
                 match local.here.get(key.wrapping_sub(local.first_key)).copied().flatten() {
                     Some(pcp) => {
-                        let pcp = &mut *pcp.as_ptr();
+                        let pcp = &*pcp.as_ptr();
                         let kept = pcp.keep_spare(block);
                         if kept.is_ok() {
                             pcp.events.freed(order);
@@ -238,7 +239,7 @@ impl PageAllocator {
     fn push(&self, pcp: NonNull<Pcp>, block: FreeBlock, list: ListIdx, irq: IrqGuard) {
         let (page, order) = (block.page(), block.order());
         // SAFETY: interrupts are off; this is the only use of this CPU's slot (G3, G4).
-        let pcp = unsafe { &mut *pcp.as_ptr() };
+        let pcp = unsafe { &*pcp.as_ptr() };
         pcp.events.freed(order);
         if pcp.push(list, block) == Fill::Check {
             self.trim(page, pcp, list, order, irq);
@@ -247,7 +248,7 @@ impl PageAllocator {
 
     /// Works on this CPU's lists of a zone.
     #[inline]
-    pub(super) fn with_pcp<R>(&self, zone: &Zone, irq: &IrqGuard, f: impl FnOnce(&mut Pcp) -> R) -> R {
+    pub(super) fn with_pcp<R>(&self, zone: &Zone, irq: &IrqGuard, f: impl FnOnce(&Pcp) -> R) -> R {
         // SAFETY: callers within this module do not nest uses of a slot (G3).
         unsafe { zone.pagesets().with(irq, f) }
     }
@@ -262,9 +263,9 @@ impl PageAllocator {
     }
 
     /// Works on this CPU's count of allocations until one fails on purpose.
-    pub(super) fn with_fail_nth<R>(&self, irq: &IrqGuard, f: impl FnOnce(&mut u32) -> R) -> R {
+    pub(super) fn with_fail_nth<R>(&self, irq: &IrqGuard, f: impl FnOnce(&Cell<u32>) -> R) -> R {
         // SAFETY: as in `pop_local`; callers within this module do not come back.
-        unsafe { self.local.with(irq, |local| f(&mut local.fail_nth)) }
+        unsafe { self.local.with(irq, |local| f(&local.fail_nth)) }
     }
 
     /// A CPU's node.

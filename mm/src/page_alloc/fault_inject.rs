@@ -194,7 +194,7 @@ impl PageAllocator {
     /// Makes the `n`-th allocation of this CPU from now on fail that counts, whatever the probability; 0: none (Linux:
     /// `/proc/PID/fail-nth`). Without fault injection nothing fails.
     pub fn set_fail_nth(&self, n: u32) {
-        self.with_fail_nth(&IrqGuard::new(), |left| *left = n);
+        self.with_fail_nth(&IrqGuard::new(), |left| left.set(n));
     }
 
     /// Whether an allocation fails on purpose (Linux: `should_fail_alloc_page`).
@@ -213,8 +213,8 @@ impl PageAllocator {
         }
         let nth = self.hooks.context().in_task().then(|| {
             self.with_fail_nth(&IrqGuard::new(), |left| {
-                let before = *left;
-                *left = before.saturating_sub(1);
+                let before = left.get();
+                left.set(before.saturating_sub(1));
                 before
             })
         });

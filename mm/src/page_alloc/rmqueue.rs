@@ -42,12 +42,7 @@ pub(super) fn with_free<R>(zone: &Zone, irq: &IrqGuard, f: impl FnOnce(&mut Free
 
 /// The same for the CPU of `pcp`, which gives back the block that it keeps first (S1 of `pcp`).
 #[inline]
-fn with_free_for<R>(
-    zone: &Zone,
-    pcp: &mut Pcp,
-    irq: &IrqGuard,
-    f: impl FnOnce(&mut FreeAreas, &mut Pcp) -> R,
-) -> R {
+fn with_free_for<R>(zone: &Zone, pcp: &Pcp, irq: &IrqGuard, f: impl FnOnce(&mut FreeAreas, &Pcp) -> R) -> R {
     with_free(zone, irq, |free| {
         if let Some(spare) = pcp.take_spare() {
             give_back(zone, free, spare);
@@ -71,7 +66,7 @@ impl PageAllocator {
     /// Gives back what a CPU's lists hold too much after a push of `page`'s block to `list`.
     #[cold]
     #[inline(never)]
-    pub(super) fn trim(&self, page: PagePtr, pcp: &mut Pcp, list: ListIdx, order: Order, irq: IrqGuard) {
+    pub(super) fn trim(&self, page: PagePtr, pcp: &Pcp, list: ListIdx, order: Order, irq: IrqGuard) {
         let zone = self.nodes().zone_of(&page);
         let surplus = pcp.surplus(order, Limits { high: pcp.high(), batch: zone.pcp_batch() });
         if surplus > 0 {
@@ -101,7 +96,7 @@ impl PageAllocator {
     #[inline(never)]
     fn alloc_merged(&self, gfp: Gfp, order: Order, irq: IrqGuard) -> Result<PageBlock, AllocError> {
         let block = self.with_preferred(gfp.zone(), &irq, |zone, pcp| {
-            let take = |free: &mut FreeAreas, _: &mut Pcp| take_first_choice(zone, free, gfp, order);
+            let take = |free: &mut FreeAreas, _: &Pcp| take_first_choice(zone, free, gfp, order);
             let block = with_free_for(zone, pcp, &irq, take)?;
             pcp.events.allocated(order);
             Some(block)
@@ -221,7 +216,7 @@ fn take_first_choice(zone: &Zone, free: &mut FreeAreas, gfp: Gfp, order: Order) 
 /// A block from a list, refilled when it is empty (Linux: `rmqueue_pcplist`).
 pub(super) fn take_by_list(
     zone: &Zone,
-    pcp: &mut Pcp,
+    pcp: &Pcp,
     list: ListIdx,
     request: &Request<'_>,
     depth: Depth,
@@ -243,13 +238,13 @@ pub(super) fn take_by_list(
 /// Fills an empty list with a batch, whatever the watermarks; whether there was anything.
 pub(super) fn refill_list(
     zone: &Zone,
-    pcp: &mut Pcp,
+    pcp: &Pcp,
     list: ListIdx,
     request: &Request<'_>,
     irq: &IrqGuard,
 ) -> bool {
     let (before, depth) = (pcp.count(), Depth::first(request.gfp));
-    let fill = |free: &mut FreeAreas, pcp: &mut Pcp| {
+    let fill = |free: &mut FreeAreas, pcp: &Pcp| {
         refill(zone, free, pcp, list, request, depth, Fragment::Allowed);
     };
     with_free_for(zone, pcp, irq, fill);
@@ -260,7 +255,7 @@ pub(super) fn refill_list(
 fn refill(
     zone: &Zone,
     free: &mut FreeAreas,
-    pcp: &mut Pcp,
+    pcp: &Pcp,
     list: ListIdx,
     request: &Request<'_>,
     depth: Depth,
@@ -316,7 +311,7 @@ fn refill_guarded(
 /// A single block of an order without lists (Linux: `rmqueue_buddy`).
 pub(super) fn take_one(
     zone: &Zone,
-    pcp: &mut Pcp,
+    pcp: &Pcp,
     request: &Request<'_>,
     depth: Depth,
     fragment: Fragment,
@@ -357,7 +352,7 @@ fn rmqueue(
 }
 
 /// Gives back at least `nr_pages` pages, from `list` on in turn (Linux: `free_pcppages_bulk`).
-fn free_from_pcp(zone: &Zone, pcp: &mut Pcp, mut list: ListIdx, nr_pages: u32, irq: &IrqGuard) {
+fn free_from_pcp(zone: &Zone, pcp: &Pcp, mut list: ListIdx, nr_pages: u32, irq: &IrqGuard) {
     with_free_for(zone, pcp, irq, |free, pcp| {
         let mut left = nr_pages;
         while left > 0 {

@@ -11,6 +11,7 @@
 //!   last, and word 1 leads back from it to `head`, whose own word 1 means nothing.
 //! - P2: each page of the list heads a block that the list owns (B1 of `buddy`), of the order and type of the list.
 
+use core::cell::Cell;
 use core::ptr::NonNull;
 
 use crate::buddy::{FreeBlock, noted_migrate_type};
@@ -24,8 +25,8 @@ const PREV: usize = 1;
 /// Such a list. Its order is not kept in it: the caller names the same one at each call.
 #[derive(Debug, Default)]
 pub(super) struct PcpList {
-    head: Option<PagePtr>,
-    tail: Option<PagePtr>,
+    head: Cell<Option<PagePtr>>,
+    tail: Cell<Option<PagePtr>>,
 }
 
 #[inline(always)]
@@ -42,27 +43,27 @@ fn set_link(page: PagePtr, index: usize, to: Option<PagePtr>) {
 
 impl PcpList {
     pub(super) const fn new() -> Self {
-        Self { head: None, tail: None }
+        Self { head: Cell::new(None), tail: Cell::new(None) }
     }
 
     /// Takes the block put there last.
     #[inline(always)]
-    pub(super) fn pop(&mut self, order: Order) -> Option<FreeBlock> {
-        let page = self.head?;
-        self.head = link(page, NEXT);
+    pub(super) fn pop(&self, order: Order) -> Option<FreeBlock> {
+        let page = self.head.get()?;
+        self.head.set(link(page, NEXT));
         // SAFETY: from the list of that order, no longer on it (P2).
         Some(unsafe { FreeBlock::from_raw(page, order) })
     }
 
     /// Takes the block that has been there longest.
     #[inline]
-    pub(super) fn pop_last(&mut self, order: Order) -> Option<FreeBlock> {
-        let (head, page) = (self.head?, self.tail?);
+    pub(super) fn pop_last(&self, order: Order) -> Option<FreeBlock> {
+        let (head, page) = (self.head.get()?, self.tail.get()?);
         if page == head {
-            self.head = None;
+            self.head.set(None);
         } else {
-            self.tail = link(page, PREV);
-            if let Some(tail) = self.tail {
+            self.tail.set(link(page, PREV));
+            if let Some(tail) = self.tail.get() {
                 set_link(tail, NEXT, None);
             }
         }
@@ -72,29 +73,30 @@ impl PcpList {
 
     /// Puts a block where the next one is taken.
     #[inline(always)]
-    pub(super) fn push(&mut self, block: FreeBlock) {
-        let page = block.page();
-        set_link(page, NEXT, self.head);
-        match self.head {
+    pub(super) fn push(&self, block: FreeBlock) {
+        // Read once: for all that the compiler knows, the page could be this list.
+        let (page, head) = (block.page(), self.head.get());
+        set_link(page, NEXT, head);
+        match head {
             Some(head) => set_link(head, PREV, Some(page)),
-            None => self.tail = Some(page),
+            None => self.tail.set(Some(page)),
         }
-        self.head = Some(page);
+        self.head.set(Some(page));
     }
 
     /// Puts a block behind all others.
     #[inline]
-    pub(super) fn push_last(&mut self, block: FreeBlock) {
+    pub(super) fn push_last(&self, block: FreeBlock) {
         let page = block.page();
         set_link(page, NEXT, None);
-        match (self.head, self.tail) {
+        match (self.head.get(), self.tail.get()) {
             (Some(_), Some(tail)) => {
                 set_link(page, PREV, Some(tail));
                 set_link(tail, NEXT, Some(page));
             }
-            _ => self.head = Some(page),
+            _ => self.head.set(Some(page)),
         }
-        self.tail = Some(page);
+        self.tail.set(Some(page));
     }
 
     /// As which type the block of a page of the list was freed or taken from the buddy.
@@ -108,8 +110,8 @@ impl PcpList {
     /// # Panics
     /// When it does not hold.
     pub(super) fn iter(&self) -> impl Iterator<Item = PagePtr> {
-        let tail = self.tail;
-        core::iter::successors(self.head, move |&page| {
+        let tail = self.tail.get();
+        core::iter::successors(self.head.get(), move |&page| {
             let next = link(page, NEXT);
             match next {
                 Some(next) => assert_eq!(link(next, PREV), Some(page), "back link of {next:?}"),

@@ -15,7 +15,8 @@
 //!   which the buddy gets them back; they are on the list of that type, or of movable blocks when it has none.
 //!
 //! # Locking
-//! None: a `Pcp` is one slot of a [`PerCpu`], touched by its CPU with interrupts off.
+//! None: a `Pcp` is one slot of a [`PerCpu`], changed by its CPU with interrupts off. Others read `count` and the events, and
+//! set `high`: those are atomics.
 //!
 //! # Not here
 //! When to refill and what the buddy does (`page_alloc`, `buddy`); how `batch` and `high` follow from a zone's size
@@ -34,6 +35,8 @@ mod tests;
 
 pub use events::{EventCounts, Events};
 
+use core::cell::Cell;
+use core::fmt;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use list::PcpList;
@@ -156,7 +159,7 @@ impl ListIdx {
 
 /// One CPU's lists of one zone (Linux: `struct per_cpu_pages`). The first cache line is all that an order-0 fast path
 /// touches of the lists.
-#[derive(Debug, Default)]
+#[derive(Default)]
 #[repr(C, align(64))]
 pub struct Pcp {
     /// Written by its CPU only; others read it for `/proc/zoneinfo`.
@@ -164,13 +167,13 @@ pub struct Pcp {
     /// From so many pages on some are given back. The zone says so, at any time.
     high: AtomicU32,
     /// Grows while pages are only freed, so that more go back at once (Linux: `free_factor`).
-    free_factor: u32,
+    free_factor: Cell<u32>,
     /// One more than there are, so that an index is a mask away from being inside.
     lists: [PcpList; ListIdx::COUNT + 1],
     /// What this CPU did.
     pub events: Events,
     /// The block without a list that was freed last (S1, S2 of `spare`).
-    spare: Option<FreeBlock>,
+    spare: Cell<Option<FreeBlock>>,
 }
 
 const _: () =
@@ -186,15 +189,24 @@ pub struct Limits {
     pub batch: u32,
 }
 
+impl fmt::Debug for Pcp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pcp")
+            .field("count", &self.count())
+            .field("high", &self.high())
+            .finish_non_exhaustive()
+    }
+}
+
 impl Pcp {
     /// Empty lists.
     pub const fn new() -> Self {
         Self {
             count: AtomicU32::new(0),
             high: AtomicU32::new(0),
-            free_factor: 0,
+            free_factor: Cell::new(0),
             lists: [const { PcpList::new() }; ListIdx::COUNT + 1],
-            spare: None,
+            spare: Cell::new(None),
             events: Events::new(),
         }
     }
@@ -239,11 +251,11 @@ impl Pcp {
 
     /// Takes the block of a list that was put there last.
     #[inline(always)]
-    pub(crate) fn pop(&mut self, list: ListIdx, order: Order) -> Option<FreeBlock> {
+    pub(crate) fn pop(&self, list: ListIdx, order: Order) -> Option<FreeBlock> {
         debug_assert_eq!(order, list.order());
         let block = self.lists[list.index()].pop(order)?;
         self.add_count((order.nr_pages() as u32).wrapping_neg());
-        self.free_factor >>= 1;
+        self.free_factor.set(self.free_factor.get() >> 1);
         Some(block)
     }
 
@@ -251,7 +263,7 @@ impl Pcp {
     /// How many; `at` is then where to go on.
     #[inline(always)]
     pub(crate) fn pop_into<T>(
-        &mut self,
+        &self,
         list: ListIdx,
         order: Order,
         slots: &mut [Option<T>],
@@ -269,18 +281,18 @@ impl Pcp {
             *at += 1;
         }
         self.add_count((taken << order.get()).wrapping_neg());
-        self.free_factor = self.free_factor.checked_shr(taken).unwrap_or(0);
+        self.free_factor.set(self.free_factor.get().checked_shr(taken).unwrap_or(0));
         taken
     }
 
     /// Puts a block on its list, where it is taken next.
     #[inline(always)]
-    pub(crate) fn push(&mut self, list: ListIdx, block: FreeBlock) -> Fill {
+    pub(crate) fn push(&self, list: ListIdx, block: FreeBlock) -> Fill {
         let order = block.order();
         debug_assert_eq!(order, list.order());
         self.lists[list.index()].push(block);
         let count = self.add_count(order.nr_pages() as u32);
-        if count < self.high() && (self.free_factor == 0 || order == Order::ZERO) {
+        if count < self.high() && (self.free_factor.get() == 0 || order == Order::ZERO) {
             Fill::Below
         } else {
             Fill::Check
@@ -291,9 +303,9 @@ impl Pcp {
     /// [`Fill::Check`] (Linux: `nr_pcp_free`). Many frees without allocations between them give back twice as many each
     /// time. A block of several pages among them shows that larger blocks come free: all goes back, so that they merge.
     #[cold]
-    pub fn surplus(&mut self, order: Order, limits: Limits) -> u32 {
+    pub fn surplus(&self, order: Order, limits: Limits) -> u32 {
         let small_block = (1..=COSTLY_ORDER).contains(&order.get());
-        if self.free_factor > 0 && small_block {
+        if self.free_factor.get() > 0 && small_block {
             return self.count();
         }
         if self.count() < limits.high {
@@ -303,16 +315,16 @@ impl Pcp {
             return 1;
         }
         let most = limits.high - limits.batch;
-        let wanted = u64::from(limits.batch) << self.free_factor;
+        let wanted = u64::from(limits.batch) << self.free_factor.get();
         if wanted < u64::from(most) {
-            self.free_factor += 1;
+            self.free_factor.set(self.free_factor.get() + 1);
         }
         wanted.min(u64::from(most)).max(u64::from(limits.batch)) as u32
     }
 
     /// Puts a block behind the others of its list: one of a refill.
     #[inline]
-    pub(crate) fn refill(&mut self, list: ListIdx, block: FreeBlock) {
+    pub(crate) fn refill(&self, list: ListIdx, block: FreeBlock) {
         debug_assert_eq!(block.order(), list.order());
         self.add_count(block.order().nr_pages() as u32);
         self.lists[list.index()].push_last(block);
@@ -321,7 +333,7 @@ impl Pcp {
     /// Takes the oldest block of `at`, or of the next list that has one, to be given back as the type that comes with it;
     /// `at` is then where to go on. `None` when all lists are empty; not the spare block (Linux: `free_pcppages_bulk`).
     #[inline]
-    pub(crate) fn pop_oldest(&mut self, at: &mut ListIdx) -> Option<(FreeBlock, MigrateType)> {
+    pub(crate) fn pop_oldest(&self, at: &mut ListIdx) -> Option<(FreeBlock, MigrateType)> {
         for _ in 0..ListIdx::COUNT {
             let order = at.order();
             if let Some(block) = self.lists[at.index()].pop_last(order) {
@@ -340,11 +352,12 @@ impl Pcp {
     /// When one does not hold.
     pub fn validate(&self) {
         let mut count = 0;
-        if let Some(spare) = &self.spare {
+        if let Some(spare) = self.spare.take() {
             let wrong = crate::buddy::why_not_free(&spare.page(), crate::page::PageFlags::CHECK_AT_PREP);
             assert_eq!(wrong, None, "{spare:?} kept by a CPU");
             assert!(Self::may_keep(spare.order()), "{spare:?} kept by a CPU");
             count += spare.order().nr_pages() as u32;
+            self.spare.set(Some(spare));
         }
         for index in 0..ListIdx::COUNT {
             let list = ListIdx(index as u8);

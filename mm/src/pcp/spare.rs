@@ -29,15 +29,19 @@ impl Pcp {
 
     /// Takes the spare block, when it is of that order and type.
     #[inline(always)]
-    pub(crate) fn pop_spare(&mut self, order: Order, migrate_type: MigrateType) -> Option<FreeBlock> {
-        let fits =
-            |spare: &FreeBlock| spare.order() == order && noted_migrate_type(spare) == Some(migrate_type);
-        if self.spare.as_ref().is_some_and(fits) { self.take_spare() } else { None }
+    pub(crate) fn pop_spare(&self, order: Order, migrate_type: MigrateType) -> Option<FreeBlock> {
+        let spare = self.spare.take()?;
+        if spare.order() == order && noted_migrate_type(&spare) == Some(migrate_type) {
+            self.add_count((order.nr_pages() as u32).wrapping_neg());
+            return Some(spare);
+        }
+        self.spare.set(Some(spare));
+        None
     }
 
     /// Takes the spare block, whatever it is.
     #[inline(always)]
-    pub(crate) fn take_spare(&mut self) -> Option<FreeBlock> {
+    pub(crate) fn take_spare(&self) -> Option<FreeBlock> {
         let spare = self.spare.take()?;
         self.add_count((spare.order().nr_pages() as u32).wrapping_neg());
         Some(spare)
@@ -46,13 +50,17 @@ impl Pcp {
     /// Keeps a block of one of [`ORDERS`] as the spare one; gives it back when there is one already, or when it is as much as
     /// the lists may hold. Lists that are full keep it, too: the next block freed to them takes it along to the buddy.
     #[inline(always)]
-    pub(crate) fn keep_spare(&mut self, block: FreeBlock) -> Result<(), FreeBlock> {
+    pub(crate) fn keep_spare(&self, block: FreeBlock) -> Result<(), FreeBlock> {
         debug_assert!(Self::may_keep(block.order()));
         let nr_pages = block.order().nr_pages() as u32;
-        if self.spare.is_some() || nr_pages >= self.high() {
+        if nr_pages >= self.high() {
             return Err(block);
         }
-        self.spare = Some(block);
+        if let Some(older) = self.spare.take() {
+            self.spare.set(Some(older));
+            return Err(block);
+        }
+        self.spare.set(Some(block));
         self.add_count(nr_pages);
         Ok(())
     }

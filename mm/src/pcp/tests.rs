@@ -44,7 +44,7 @@ fn only_small_orders_and_pageblocks_have_lists() {
 fn gives_back(count: u64, high: u32, frees_before: u32, order_of_last: u8, expected: u32) {
     let limits = Limits { high, batch: 8 };
     let sim = SimMachine::new(32 << 20);
-    let mut pcp = Pcp::new();
+    let pcp = Pcp::new();
     for nr in 0..count {
         let _ = pcp.push(list_of(0, 0), block(&sim, 0, nr));
     }
@@ -70,7 +70,7 @@ proptest! {
     #[test]
     fn lists_behave_like_deques(ops in prop::collection::vec((0u8..4, 0usize..5, 0usize..3), 0..300)) {
         let sim = SimMachine::new(32 << 20);
-        let mut pcp = Pcp::new();
+        let pcp = Pcp::new();
         let mut model: Vec<VecDeque<PagePtr>> = (0..ListIdx::COUNT).map(|_| VecDeque::new()).collect();
         let mut free: Vec<Vec<FreeBlock>> =
             LISTED_ORDERS.iter().map(|&n| (0..BLOCKS).map(|nr| block(&sim, n, nr)).collect()).collect();
@@ -113,7 +113,7 @@ proptest! {
 #[test]
 fn the_spare_block_is_for_the_next_of_its_order_and_type() {
     let sim = SimMachine::new(32 << 20);
-    let (mut pcp, [block, other]) = (with_high(64), [0, 1].map(|nr| block(&sim, 4, nr)));
+    let (pcp, [block, other]) = (with_high(64), [0, 1].map(|nr| block(&sim, 4, nr)));
     let page = block.page();
     note_migrate_type(&block, MigrateType::Movable);
     pcp.keep_spare(block).expect("room");

@@ -82,7 +82,7 @@ impl Magazine {
 
     /// The newest object, `None` when empty.
     #[inline(always)]
-    pub(super) fn pop(&mut self) -> Option<NonNull<u8>> {
+    pub(super) fn pop(&self) -> Option<NonNull<u8>> {
         let top = self.top.load(Relaxed);
         if top == self.bottom {
             return None;
@@ -98,7 +98,7 @@ impl Magazine {
     /// # Safety
     /// As M2 says.
     #[inline(always)]
-    pub(super) unsafe fn push(&mut self, object: NonNull<u8>) -> bool {
+    pub(super) unsafe fn push(&self, object: NonNull<u8>) -> bool {
         let top = self.top.load(Relaxed);
         if top == self.limit {
             return false;
@@ -110,7 +110,7 @@ impl Magazine {
     }
 
     /// Takes the `nr` oldest objects out, or all when there are fewer, and hands each to `sink`.
-    pub(super) fn take_oldest(&mut self, nr: usize, mut sink: impl FnMut(NonNull<u8>)) {
+    pub(super) fn take_oldest(&self, nr: usize, mut sink: impl FnMut(NonNull<u8>)) {
         let len = self.len();
         let nr = nr.min(len);
         for n in 0..nr {
@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn without_room_it_is_empty_and_full() {
-        let mut magazine = Magazine::without_room(NodeId(0));
+        let magazine = Magazine::without_room(NodeId(0));
         assert_eq!((magazine.pop(), magazine.len(), magazine.capacity()), (None, 0, 0));
         // SAFETY: nothing ever follows the object.
         assert!(!unsafe { magazine.push(object(0)) });
@@ -157,7 +157,7 @@ mod tests {
             let mut entries = [0u64; 7];
             let at = NonNull::new(entries.as_mut_ptr()).unwrap();
             // SAFETY: the array lives longer.
-            let mut magazine = unsafe { Magazine::new(at, 7, NodeId(0)) };
+            let magazine = unsafe { Magazine::new(at, 7, NodeId(0)) };
             let mut model = VecDeque::new();
             for (n, op) in ops.into_iter().enumerate() {
                 match op {

@@ -47,7 +47,7 @@ impl Cache<'_> {
     /// node is its CPU's.
     fn refill(&self, wanted: Option<NodeId>, new: Option<Slab>) -> Option<NonNull<u8>> {
         let irq = IrqGuard::new();
-        let fill = |magazine: &mut Magazine| {
+        let fill = |magazine: &Magazine| {
             let node = new.map(|s| s.head().node()).or(wanted).unwrap_or(magazine.node());
             let more =
                 if node == magazine.node() { (magazine.capacity() / 2).min(magazine.room()) } else { 0 };
