@@ -291,7 +291,7 @@ fn refill(
 fn refill_guarded(
     zone: &Zone,
     free: &mut FreeAreas,
-    pcp: &mut Pcp,
+    pcp: &Pcp,
     list: ListIdx,
     request: &Request<'_>,
     (depth, fragment): (Depth, Fragment),
