@@ -15,7 +15,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 /// The one that passes comes last, after all that took their machine down.
-const ORDER: [&str; 21] = [
+const ORDER: [&str; 22] = [
     "planted::panics",
     "planted::panics_on_another_cpu",
     "planted::panics_on_all_cpus",
@@ -29,6 +29,7 @@ const ORDER: [&str; 21] = [
     "planted::overflows_the_stack_of_double_faults",
     "planted::writes_to_a_wild_pointer",
     "planted::reads_through_null_with_the_address_space_locked",
+    "planted::writes_past_vmalloced_memory",
     "planted::writes_to_a_constant",
     "planted::calls_data",
     "planted::frees_a_page_twice",
@@ -136,6 +137,7 @@ fn fails_in_its_function(name: &str, line: &str) {
 #[test]
 fn a_wrong_access_is_reported_with_the_functions_that_led_there() {
     fails_in_its_function("planted::writes_to_a_wild_pointer", "not-present page");
+    fails_in_its_function("planted::writes_past_vmalloced_memory", "not-present page");
     fails_in_its_function("planted::writes_to_a_constant", "supervisor write access in kernel mode");
     fails_in_its_function("planted::writes_to_a_constant", "permissions violation");
     fails_in_its_function("planted::calls_data", "supervisor instruction fetch in kernel mode");

@@ -55,7 +55,7 @@ fn trials() -> Vec<Trial> {
         let name = format!("run::boot_dumps_its_files_and_powers_off_with_status_0_{name}");
         trials.push(Trial::test(name, move || {
             let run = strata(&format!("{options} --timeout 240 -- dump=all poweroff"))?.ends(0)?;
-            for file in ["zoneinfo", "buddyinfo", "slabinfo", "meminfo", "iomem"] {
+            for file in ["zoneinfo", "buddyinfo", "slabinfo", "meminfo", "vmallocinfo", "iomem"] {
                 run.prints(&format!("--- begin /proc/{file} ---"))?;
                 run.prints(&format!("--- end /proc/{file} ---"))?;
             }

@@ -25,6 +25,13 @@ pub fn frame_pointer() -> u64 {
     rbp
 }
 
+/// Where the function that calls this returns to; that function is not inlined (Linux: `__builtin_return_address(0)`).
+#[inline(always)]
+pub fn return_address() -> u64 {
+    // SAFETY: all functions keep frame pointers, so above the saved one is the return address.
+    unsafe { (frame_pointer() as *const u64).add(1).read() }
+}
+
 /// Prints the callers of the function that calls this, Linux's way.
 #[inline(never)]
 pub fn print() {

@@ -46,10 +46,18 @@ pub fn dump(memory: &'static Memory, names: &str) {
 
 fn print(memory: &'static Memory, states: &NodeStates, file: File) {
     let slabs = Caches(memory.slub);
+    let areas = match file {
+        File::VmallocInfo => vmalloc::Snapshot::new(memory).unwrap_or_else(|error| {
+            log::warn!("dump: {}: {error}", file.path());
+            vmalloc::Snapshot::empty()
+        }),
+        _ => vmalloc::Snapshot::empty(),
+    };
     let sysctl = *memory.sysctl.lock();
     let system = System {
         pages: memory.pages,
         slabs: &slabs,
+        vmalloc: &areas,
         iomem: &memory.iomem,
         topology: Topology { numa: &memory.numa, states, is_online: &online::is_online },
         sysctl: &sysctl,

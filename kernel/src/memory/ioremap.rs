@@ -20,11 +20,12 @@ use mm::addr::{PAGE_SIZE, align_down, align_up};
 use mm::areas::NodeAlloc;
 use mm::memtype::{self, MemTypes};
 use mm::pgtable::{CacheMode, OutOfMemory, PageSize, Prot};
-use mm::vmalloc::{Purpose, Request, VmapArea};
+use mm::vmalloc::{Caller, Purpose, Request, VmapArea};
 use mm::{Gfp, PhysAddr, PhysRange};
 
 use super::mmio::Mmio;
 use super::{Memory, vmalloc};
+use crate::debug::backtrace::return_address;
 
 /// Low memory's devices, where the direct map and all else is write-back, and the memory type range registers decide
 /// (Linux: `is_untracked_pat_range`).
@@ -101,40 +102,45 @@ pub struct IoMapping {
 ///
 /// # Errors
 /// See [`Error`]; RAM and conflicting modes are logged.
+#[inline(never)]
 pub fn ioremap(memory: &'static Memory, phys: PhysAddr, len_bytes: u64) -> Result<IoMapping, Error> {
-    map(memory, phys, len_bytes, CacheMode::UncachedMinus)
+    map(memory, phys, len_bytes, CacheMode::UncachedMinus, Caller(return_address()))
 }
 
 /// The same, uncached whatever the memory type range registers say (Linux: `ioremap_uc`).
 ///
 /// # Errors
 /// As [`ioremap`].
+#[inline(never)]
 pub fn ioremap_uc(memory: &'static Memory, phys: PhysAddr, len_bytes: u64) -> Result<IoMapping, Error> {
-    map(memory, phys, len_bytes, CacheMode::Uncached)
+    map(memory, phys, len_bytes, CacheMode::Uncached, Caller(return_address()))
 }
 
 /// The same with writes gathered: frame buffers (Linux: `ioremap_wc`).
 ///
 /// # Errors
 /// As [`ioremap`].
+#[inline(never)]
 pub fn ioremap_wc(memory: &'static Memory, phys: PhysAddr, len_bytes: u64) -> Result<IoMapping, Error> {
-    map(memory, phys, len_bytes, CacheMode::WriteCombining)
+    map(memory, phys, len_bytes, CacheMode::WriteCombining, Caller(return_address()))
 }
 
 /// The same with reads cached and writes written through (Linux: `ioremap_wt`).
 ///
 /// # Errors
 /// As [`ioremap`].
+#[inline(never)]
 pub fn ioremap_wt(memory: &'static Memory, phys: PhysAddr, len_bytes: u64) -> Result<IoMapping, Error> {
-    map(memory, phys, len_bytes, CacheMode::WriteThrough)
+    map(memory, phys, len_bytes, CacheMode::WriteThrough, Caller(return_address()))
 }
 
 /// The same, cached as RAM is: memory of the firmware, such as tables (Linux: `ioremap_cache`).
 ///
 /// # Errors
 /// As [`ioremap`].
+#[inline(never)]
 pub fn ioremap_cache(memory: &'static Memory, phys: PhysAddr, len_bytes: u64) -> Result<IoMapping, Error> {
-    map(memory, phys, len_bytes, CacheMode::WriteBack)
+    map(memory, phys, len_bytes, CacheMode::WriteBack, Caller(return_address()))
 }
 
 /// Unmaps a range: nothing can use it any more, and no TLB knows it (Linux: `iounmap`). Sleeps.
@@ -147,12 +153,14 @@ fn map(
     phys: PhysAddr,
     len_bytes: u64,
     wanted: CacheMode,
+    caller: Caller,
 ) -> Result<IoMapping, Error> {
     let pages = check(memory, phys, len_bytes)?;
     let cache = reserve_type(memory, pages, wanted)?;
     let start = PhysAddr::new(pages.start());
-    let request =
-        Request::new(pages.len_bytes(), Purpose::Ioremap { phys: start, cache }).align(alignment(pages));
+    let request = Request::new(pages.len_bytes(), Purpose::Ioremap { phys: start, cache })
+        .align(alignment(pages))
+        .by(caller);
     let prot = Prot::KERNEL_RW.with_cache(cache);
     match vmalloc::map(memory, request, start, prot, memory.largest_page) {
         Ok(area) => {

@@ -10,7 +10,7 @@
 //! debug_pagealloc   free pages leave the direct map
 //! vmemmap      memory behind the struct pages
 //! heap         slab caches and the global allocator
-//! vmalloc      areas of the vmalloc space, mapped
+//! vmalloc      the vmalloc space: memory from single pages, pages mapped again
 //! stack        stacks of kernel threads
 //! fixmap, early_ioremap, firmware_memory    what boot maps before there is an allocator
 //! ioremap      devices, mapped with a cache mode

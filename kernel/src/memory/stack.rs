@@ -11,10 +11,11 @@ use mm::arch::Machine;
 use mm::counters::NodeStat;
 use mm::page_alloc::PageBlock;
 use mm::pgtable::{PageSize, Prot};
-use mm::vmalloc::{Purpose, Request, VmapArea};
+use mm::vmalloc::{Caller, Purpose, Request, VmapArea};
 use mm::{Gfp, NodeId, Order};
 
 use super::{Error, Memory, vmalloc};
+use crate::debug::backtrace::return_address;
 
 /// 16 KiB (Linux: `THREAD_SIZE_ORDER`).
 const ORDER: Order = match Order::new(2) {
@@ -39,22 +40,28 @@ impl Stack {
     ///
     /// # Errors
     /// No memory.
+    #[inline(never)]
     pub fn new(memory: &'static Memory) -> Result<Self, Error> {
-        Self::new_near(memory, None)
+        Self::map(memory, None, Caller(return_address()))
     }
 
     /// A new stack, zeroed, with pages of that node or one near it.
     ///
     /// # Errors
     /// No memory.
+    #[inline(never)]
     pub fn new_near(memory: &'static Memory, node: Option<NodeId>) -> Result<Self, Error> {
+        Self::map(memory, node, Caller(return_address()))
+    }
+
+    fn map(memory: &'static Memory, node: Option<NodeId>, caller: Caller) -> Result<Self, Error> {
         let gfp = Gfp::KERNEL | Gfp::ZERO;
         let block = match node {
             Some(node) => memory.pages.alloc_pages_node(node, gfp, ORDER)?,
             None => memory.pages.alloc_pages(gfp, ORDER)?,
         };
         let phys = block.pfn(Machine).phys();
-        match vmalloc::map(memory, REQUEST, phys, Prot::KERNEL_RW, PageSize::Size4K) {
+        match vmalloc::map(memory, REQUEST.by(caller), phys, Prot::KERNEL_RW, PageSize::Size4K) {
             Ok(area) => {
                 count(memory, &block, STACK_BYTES as i64 >> 10);
                 Ok(Self { area, block })

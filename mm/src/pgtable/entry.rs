@@ -92,7 +92,8 @@ impl Prot {
     /// The kernel's code (Linux: `PAGE_KERNEL_ROX`).
     pub const KERNEL_RX: Self = Self::kernel(Access::ReadExec);
 
-    const fn kernel(access: Access) -> Self {
+    /// For the kernel alone.
+    pub const fn kernel(access: Access) -> Self {
         Self { access, user: false, cache: CacheMode::WriteBack }
     }
 

@@ -7,6 +7,7 @@
 //! table   512 entries in a frame; TableSource: where frames come from
 //! tree    the root; walking down; splitting large pages
 //! map     map_range, unmap_range, protect_range; what must be flushed and freed afterwards
+//! pages   single pages mapped one after the other, and taken out with their tables left
 //! slot    one user address's last-level entry, for page faults
 //! walk    every mapped page; W^X and stray-mapping checks
 //! direct  which physical memory the direct map covers
@@ -23,6 +24,7 @@ mod direct;
 mod entry;
 mod level;
 mod map;
+mod pages;
 mod presence;
 mod slot;
 mod table;

@@ -2,6 +2,7 @@
 
 mod direct;
 mod model;
+mod pages;
 mod presence;
 
 use core::ops::ControlFlow;

@@ -5,6 +5,7 @@ use core::fmt::{self, Write};
 use super::meminfo::{Others, write_meminfo};
 use super::path::{Directory, Path};
 use super::slabinfo::SlabInfo;
+use super::vmallocinfo::{VmallocInfo, write_area};
 use super::vmstat::write_vmstat;
 use super::{collect, freelists, node, slabinfo, zoneinfo};
 use crate::id::{CpuId, NodeId};
@@ -19,6 +20,8 @@ pub struct System<'a> {
     pub pages: &'a PageAllocator,
     /// The slab caches.
     pub slabs: &'a dyn SlabCaches,
+    /// The vmalloc space.
+    pub vmalloc: &'a dyn VmallocAreas,
     /// The resource tree, whose text is that of `/proc/iomem`.
     pub iomem: &'a dyn fmt::Display,
     /// Nodes and CPUs.
@@ -49,6 +52,15 @@ pub trait SlabCaches {
     fn for_each(&self, show: &mut dyn FnMut(&SlabInfo<'_>) -> fmt::Result) -> fmt::Result;
 }
 
+/// Whoever has areas of the vmalloc space to show.
+pub trait VmallocAreas {
+    /// Calls `show` with each area, by address.
+    ///
+    /// # Errors
+    /// The first of `show`.
+    fn for_each(&self, show: &mut dyn FnMut(&VmallocInfo<'_>) -> fmt::Result) -> fmt::Result;
+}
+
 impl fmt::Debug for System<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("System").field("others", &self.others).finish_non_exhaustive()
@@ -70,6 +82,8 @@ pub enum File {
     MemInfo,
     /// All counters.
     VmStat,
+    /// Areas of the vmalloc space.
+    VmallocInfo,
     /// Physical addresses and what is there.
     Iomem,
     /// Who has which pages; empty when that is not recorded. Too long for `dump=all`.
@@ -145,13 +159,14 @@ impl From<fmt::Error> for Error<'_> {
 
 impl File {
     /// Those of `/proc`, in the order of `dump=all`.
-    pub const PROC: [Self; 7] = [
+    pub const PROC: [Self; 8] = [
         Self::ZoneInfo,
         Self::BuddyInfo,
         Self::PageTypeInfo,
         Self::SlabInfo,
         Self::MemInfo,
         Self::VmStat,
+        Self::VmallocInfo,
         Self::Iomem,
     ];
 
@@ -178,6 +193,7 @@ impl File {
             Self::SlabInfo => proc("slabinfo"),
             Self::MemInfo => proc("meminfo"),
             Self::VmStat => proc("vmstat"),
+            Self::VmallocInfo => proc("vmallocinfo"),
             Self::Iomem => proc("iomem"),
             Self::PageOwner => Path { directory: Directory::Debug, name: "page_owner" },
             Self::Setting(setting) => Path { directory: Directory::SysVm, name: setting.name() },
@@ -220,6 +236,7 @@ impl File {
             }
             Self::MemInfo => write_meminfo(out, &collect::mem_info(system.pages.nodes(), system.others)),
             Self::VmStat => write_vmstat(out, &collect::vm_stat(system.pages)),
+            Self::VmallocInfo => system.vmalloc.for_each(&mut |area| write_area(out, area)),
             Self::Iomem => write!(out, "{}", system.iomem),
             Self::PageOwner => system.pages.write_page_owner(out),
             Self::Setting(setting) => setting.show(system.sysctl, out),

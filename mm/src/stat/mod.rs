@@ -1,7 +1,7 @@
 //! The text of the memory subsystem's files in `/proc` and `/sys`.
 //!
 //! ```text
-//! zoneinfo freelists slabinfo meminfo vmstat node   plain numbers in, text out: byte for byte what Linux prints
+//! zoneinfo freelists slabinfo meminfo vmstat vmallocinfo node   plain numbers in, text out: byte for byte what Linux prints
 //!   |
 //! collect -> files <- path                          from the living structures; the files; their names
 //! ```
@@ -19,6 +19,7 @@ pub mod meminfo;
 pub mod node;
 mod path;
 pub mod slabinfo;
+pub mod vmallocinfo;
 pub mod vmstat;
 pub mod zoneinfo;
 
@@ -26,7 +27,7 @@ pub mod zoneinfo;
 #[allow(unsafe_code, reason = "makes per-CPU memory")]
 mod tests;
 
-pub use files::{Error, File, NodeFile, SlabCaches, System, Topology};
+pub use files::{Error, File, NodeFile, SlabCaches, System, Topology, VmallocAreas};
 pub use path::Path;
 
 /// Base pages in a huge page of 2 MiB.

@@ -7,6 +7,7 @@ use core::fmt;
 
 use super::meminfo::Others;
 use super::slabinfo::SlabInfo;
+use super::vmallocinfo::VmallocInfo;
 use super::*;
 use crate::arch::run_as_cpu;
 use crate::counters::{NodeStat, VmEvent};
@@ -34,6 +35,14 @@ impl SlabCaches for OneCache {
     }
 }
 
+struct NoAreas;
+
+impl VmallocAreas for NoAreas {
+    fn for_each(&self, _: &mut dyn FnMut(&VmallocInfo<'_>) -> fmt::Result) -> fmt::Result {
+        Ok(())
+    }
+}
+
 fn with_system<R>(m: &TestMachine, nr_cpus: u32, f: impl FnOnce(&System<'_>) -> R) -> R {
     let iomem = "00001000-0009fbff : System RAM\n";
     const CPU_NODES: [NodeId; 3] = [NodeId(0), NodeId(1), NodeId(0)];
@@ -43,6 +52,7 @@ fn with_system<R>(m: &TestMachine, nr_cpus: u32, f: impl FnOnce(&System<'_>) -> 
     f(&System {
         pages: &m.pages,
         slabs: &OneCache,
+        vmalloc: &NoAreas,
         iomem: &iomem,
         topology: Topology { numa: &numa, states: &states, is_online: &|cpu| cpu.0 < nr_cpus },
         sysctl: &Sysctl::default(),
@@ -159,7 +169,7 @@ fn a_list_of_names_means_files_and_directories() {
     let of = |node: u16| NodeFile::ALL.map(|file| Ok(File::OfNode(NodeId(node), file))).to_vec();
     assert_eq!(list("meminfo,iomem"), [Ok(File::MemInfo), Ok(File::Iomem)]);
     assert_eq!(list("all"), File::all(&online).map(Ok).collect::<Vec<_>>());
-    assert_eq!(list("all").len(), 7 + Setting::ALL.len() + 6 + 2 * 6);
+    assert_eq!(list("all").len(), File::PROC.len() + Setting::ALL.len() + 6 + 2 * 6);
     assert_eq!(list("zoneinfo,,nix"), [Ok(File::ZoneInfo), Err(Error::Unknown("nix"))]);
     assert_eq!(list(""), []);
     assert_eq!(list("node2"), of(2));

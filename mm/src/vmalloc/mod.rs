@@ -23,6 +23,7 @@
 mod tests;
 
 use core::alloc::Layout;
+use core::ops::Range;
 
 use crate::addr::{PAGE_SIZE, PhysAddr, VirtAddr, align_up};
 use crate::areas::{Area, AreaTree, Direction, NodeAlloc, SpareNode};
@@ -42,13 +43,32 @@ pub enum Purpose {
     },
     /// A thread's stack.
     Stack,
+    /// Memory from single pages (Linux: `VM_ALLOC`).
+    Vmalloc,
+    /// Pages that somebody has, mapped a second time (Linux: `VM_MAP`).
+    Vmap,
 }
+
+impl Purpose {
+    /// Whether the area's pages were taken from the page allocator for it.
+    pub const fn has_own_pages(self) -> bool {
+        match self {
+            Self::Vmalloc | Self::Stack => true,
+            Self::Vmap | Self::Ioremap { .. } => false,
+        }
+    }
+}
+
+/// The code address that a call for an area returns to; 0 when it is not known (Linux: `vm_struct.caller`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Caller(pub u64);
 
 /// An area (Linux: `vmap_area` and `vm_struct`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct VmapArea {
     range: VirtRange,
     purpose: Purpose,
+    caller: Caller,
 }
 
 impl VmapArea {
@@ -61,6 +81,16 @@ impl VmapArea {
     pub const fn purpose(&self) -> Purpose {
         self.purpose
     }
+
+    /// Who asked for it.
+    pub const fn caller(&self) -> Caller {
+        self.caller
+    }
+
+    /// Its addresses, the guard page among them.
+    pub const fn with_guard(&self) -> Range<u64> {
+        self.range.first()..self.range.last() + 1 + GUARD_BYTES
+    }
 }
 
 impl Area for VmapArea {
@@ -70,7 +100,7 @@ impl Area for VmapArea {
 
     /// With the guard page.
     fn end(&self) -> u64 {
-        self.range.last() + 1 + GUARD_BYTES
+        self.with_guard().end
     }
 }
 
@@ -97,17 +127,23 @@ pub struct Request {
     size_bytes: u64,
     align: u64,
     purpose: Purpose,
+    caller: Caller,
 }
 
 impl Request {
     /// Of at least `size_bytes` bytes, starting at any page.
     pub const fn new(size_bytes: u64, purpose: Purpose) -> Self {
-        Self { size_bytes, align: PAGE_SIZE as u64, purpose }
+        Self { size_bytes, align: PAGE_SIZE as u64, purpose, caller: Caller(0) }
     }
 
     /// Starting at a multiple of `align` bytes, a power of two; a page at least.
     pub const fn align(self, align: u64) -> Self {
         Self { align: if align < PAGE_SIZE as u64 { PAGE_SIZE as u64 } else { align }, ..self }
+    }
+
+    /// Asked for by `caller`.
+    pub const fn by(self, caller: Caller) -> Self {
+        Self { caller, ..self }
     }
 }
 
@@ -145,7 +181,7 @@ impl<A: NodeAlloc> VmapSpace<A> {
             .find_aligned_room(with_guard, request.align, low, high, Direction::BottomUp)
             .ok_or(Error::NoRoom)?;
         let range = VirtRange::new(VirtAddr::new_truncate(at), size).ok_or(Error::NoRoom)?;
-        let area = VmapArea { range, purpose: request.purpose };
+        let area = VmapArea { range, purpose: request.purpose, caller: request.caller };
         self.areas.insert(SpareNode::new(area, nodes)?);
         Ok(area)
     }
@@ -171,9 +207,10 @@ impl<A: NodeAlloc> VmapSpace<A> {
         self.areas.nr_areas()
     }
 
-    /// Bytes in areas, guard pages not counted.
+    /// Bytes of memory that areas have taken from the page allocator, guard pages not counted (Linux: `vmalloc_nr_pages`).
     pub fn used_bytes(&self) -> u64 {
-        self.iter().map(|area| area.range.len_bytes()).sum()
+        let taken = self.iter().filter(|area| area.purpose.has_own_pages());
+        taken.map(|area| area.range.len_bytes()).sum()
     }
 
     /// Recounts everything: I1 and the tree's invariants.

@@ -4,6 +4,7 @@
 //! map -> nodes -> buddy, contig -> slabs -> tables -> faults      the layers, in the order of boot
 //! counters                                                what the layers count
 //! smoke, apic, cpus, threads, sleeping, printing, ioremap       the machine
+//! vmalloc                                                 memory of single pages in a row
 //! exhaustion                                              what happens when all is used
 //! pagealloc                                               free pages that are not mapped
 //! churn                                                   all CPUs at once at threads
@@ -34,5 +35,6 @@ mod support;
 mod tables;
 mod threads;
 mod torture;
+mod vmalloc;
 
 kernel::entry!(kernel::ktest::run);

@@ -5,12 +5,12 @@ use core::sync::atomic::AtomicU64;
 
 use kernel::cpu::call;
 use kernel::debug::stacks;
-use kernel::memory::space;
+use kernel::memory::{space, vmalloc};
 use kernel::{ktest, thread};
 use mm::arch::Machine;
 use mm::page::OwnerFlags;
 use mm::page_alloc::PageBlock;
-use mm::{CpuId, Gfp, Order};
+use mm::{CpuId, Gfp, Order, PAGE_SIZE};
 
 use crate::support::memory;
 
@@ -28,6 +28,7 @@ ktest!(overflows_the_stack_of_nmis, on "planted");
 ktest!(overflows_the_stack_of_double_faults, on "planted");
 ktest!(writes_to_a_wild_pointer, on "planted");
 ktest!(reads_through_null_with_the_address_space_locked, on "planted");
+ktest!(writes_past_vmalloced_memory, on "planted");
 ktest!(writes_to_a_constant, on "planted");
 ktest!(calls_data, on "planted");
 ktest!(frees_a_page_twice, on "planted");
@@ -116,6 +117,16 @@ fn reads_through_null_with_the_address_space_locked() {
         unsafe { null.read_volatile() }
     });
     core::hint::black_box(read);
+}
+
+fn writes_past_vmalloced_memory() {
+    let area = vmalloc::vmalloc(memory(), 2 * PAGE_SIZE as u64).expect("plenty is free");
+    // There is another one behind the guard page.
+    let _next = vmalloc::vmalloc(memory(), PAGE_SIZE as u64).expect("plenty is free");
+    let past = core::hint::black_box(area.address().as_ptr().wrapping_add(2 * PAGE_SIZE));
+    // SAFETY: none: nothing is mapped there, and the fault ends the run.
+    unsafe { past.write_volatile(1) };
+    unnoticed();
 }
 
 fn writes_to_a_constant() {

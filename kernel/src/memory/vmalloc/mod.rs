@@ -1,18 +1,30 @@
-//! Areas of the vmalloc space, taken and mapped in one step, unmapped and given back in another.
+//! The vmalloc space: areas taken and mapped, unmapped and given back.
 //!
 //! ```text
+//! alloc   vmalloc, vfree: memory from single pages
+//! vmap    pages that somebody has
+//! info    /proc/vmallocinfo
+//!
 //! map:    area from Memory::vmalloc -> pages in Memory::kernel_map        undone when there is no memory for tables
 //! unmap:  pages out of the tables -> TLBs flushed -> tables given back -> area given back
 //! ```
 //!
 //! # Invariants
-//! - I1: between [`map`] and [`unmap`] an area's pages are mapped and nothing else is in its range; outside of areas
-//!   nothing of the vmalloc space is mapped.
+//! - I1: outside of areas nothing of the vmalloc space is mapped, and in an area only what who has taken it has mapped.
 //!
 //! # Locking
-//! Both locks sleep: who holds one may wait for memory, and reclaim neither maps nor unmaps. They are never held together.
+//! Both locks sleep: who holds one may wait for memory, and reclaim neither maps nor unmaps. Only `info` holds both, the areas'
+//! outside.
 //! The tables' lock is kept from the moment that a table is unlinked until the TLBs, which may remember it, are flushed: no
 //! other table takes its place meanwhile. A spin lock could not be: another CPU may wait for it with interrupts off.
+
+mod alloc;
+mod info;
+mod vmap;
+
+pub use alloc::{Vmalloc, VmallocZeroed, vfree, vmalloc, vmalloc_huge, vmalloc_node, vzalloc, vzalloc_node};
+pub use info::Snapshot;
+pub use vmap::{Vmap, vmap, vunmap};
 
 use core::alloc::Layout;
 use core::ptr::NonNull;
@@ -21,7 +33,7 @@ use mm::arch::layout::{VMALLOC, VMALLOC_END};
 use mm::areas::NodeAlloc;
 use mm::pgtable::{OutOfMemory, PageSize, Prot, VirtRange};
 use mm::slub::{CacheFlags, CacheParams};
-use mm::vmalloc::{Purpose, Request, VmapArea, VmapSpace};
+use mm::vmalloc::{Request, VmapArea, VmapSpace};
 use mm::{Gfp, PhysAddr};
 
 use super::tlb::AllTlbs;
@@ -64,9 +76,7 @@ pub(super) fn space() -> Result<Space, Error> {
 
 /// Bytes of memory that areas have taken from the page allocator; devices' memory is not (Linux: `vmalloc_nr_pages`).
 pub fn used_bytes(memory: &Memory) -> u64 {
-    let areas = memory.vmalloc.lock();
-    let taken = areas.iter().filter(|area| matches!(area.purpose(), Purpose::Stack));
-    taken.map(|area| area.range().len_bytes()).sum()
+    memory.vmalloc.lock().used_bytes()
 }
 
 /// Takes an area and maps all of it to the bytes from `phys` on, with the largest pages up to `largest` that fit. Sleeps.
@@ -96,7 +106,7 @@ pub(super) fn map(
 /// Unmaps an area, whole or in parts, and gives it back. Sleeps.
 ///
 /// # Safety
-/// It came from [`map`], and nobody uses its addresses any more.
+/// It is taken, and nobody uses its addresses any more.
 pub(super) unsafe fn unmap(memory: &'static Memory, area: VmapArea) {
     let mut pages = memory.pages;
     let mut tables = memory.kernel_map.lock();
