@@ -124,9 +124,10 @@ pub(super) fn batch<T>(
     [Tenths::of(filling, ops, empty), Tenths::of(draining, ops, empty), Tenths::of(both, ops, 2 * empty)]
 }
 
-/// Ticks an item of two kinds of work on `ops` items, which `round` measures itself: one call, then a loop.
+/// Ticks an item of two kinds of work on `ops` items, which `round` measures itself: one call, then a loop of so many turns
+/// (0: another call).
 #[inline(always)]
-pub(super) fn halves(ops: usize, mut round: impl FnMut() -> [u64; 2]) -> [Tenths; 3] {
+pub(super) fn halves(ops: usize, turns: usize, mut round: impl FnMut() -> [u64; 2]) -> [Tenths; 3] {
     let mut samples = [[0; REPS]; 2];
     for rep in 0..=REPS {
         let guard = Irqs::Off.guard();
@@ -136,5 +137,5 @@ pub(super) fn halves(ops: usize, mut round: impl FnMut() -> [u64; 2]) -> [Tenths
             (samples[0][rep - 1], samples[1][rep - 1]) = (ticks[0], ticks[1]);
         }
     }
-    [Tenths::of(samples[0], ops, empty(0)), Tenths::of(samples[1], ops, empty(ops)), Tenths::default()]
+    [Tenths::of(samples[0], ops, empty(0)), Tenths::of(samples[1], ops, empty(turns)), Tenths::default()]
 }

@@ -102,7 +102,7 @@ fn batches<const ORDER: u8>(memory: &'static Memory, nr: usize, irqs: Irqs, back
 fn bulk(memory: &'static Memory) -> Figures {
     const NR: usize = 64;
     let mut slots = [const { None }; NR];
-    halves(NR, || {
+    halves(NR, NR, || {
         let taken = time(0..1, |_| {
             if memory.pages.alloc_pages_bulk(Gfp::KERNEL, &mut slots) != NR {
                 failed();

@@ -6,7 +6,7 @@ use core::ptr::NonNull;
 use mm::Gfp;
 use mm::slub::{CacheHandle, CacheParams, Slub};
 
-use super::measure::{Back, Irqs, batch, each};
+use super::measure::{Back, Irqs, batch, each, halves, time};
 use super::{Case, Figures, failed, single};
 use crate::cpu::call;
 use crate::memory::Memory;
@@ -18,6 +18,13 @@ pub(super) const CASES: &[Case] = &[
     Case::batch("cache256_x512", |m| cache_batches(m, 256)),
     Case::single("cache1024_pair", |m| cache_pairs(m, 1024)),
     Case::batch("cache1024_x512", |m| cache_batches(m, 1024)),
+    Case::halves("cache64_bulk64", |m| cache_bulk(m, CacheParams::new("bench", 64))),
+    Case::single("cache64_ctor_pair", |m| constructed_pairs(m, 64)),
+    Case::single("cache256_ctor_pair", |m| constructed_pairs(m, 256)),
+    Case::single("cache1024_ctor_pair", |m| constructed_pairs(m, 1024)),
+    Case::halves("cache64_ctor_bulk64", |m| {
+        cache_bulk(m, CacheParams::new("bench", 64).constructor(nothing))
+    }),
     Case::single("kmalloc8_pair", |m| kmalloc_pairs(m, 8)),
     Case::single("kmalloc16_pair", |m| kmalloc_pairs(m, 16)),
     Case::single("kmalloc32_pair", |m| kmalloc_pairs(m, 32)),
@@ -34,13 +41,13 @@ pub(super) const CASES: &[Case] = &[
     Case::single("kmalloc65536_pair", |m| kmalloc_pairs(m, 65536)),
 ];
 
-/// Measures with a cache for objects of `size` bytes.
+/// Measures with a cache that was made so.
 fn with_cache(
     memory: &'static Memory,
-    size: usize,
+    params: CacheParams<'static>,
     measure: impl FnOnce(&CacheHandle<'static>) -> Figures,
 ) -> Figures {
-    let Ok(cache) = memory.slub.create(CacheParams::new("bench", size)) else {
+    let Ok(cache) = memory.slub.create(params) else {
         failed();
         return Figures::default();
     };
@@ -53,7 +60,37 @@ fn with_cache(
 }
 
 fn cache_pairs(memory: &'static Memory, size: usize) -> Figures {
-    with_cache(memory, size, |cache| single(each(1000, Irqs::Off, || cache_pair(cache))))
+    let params = CacheParams::new("bench", size);
+    with_cache(memory, params, |cache| single(each(1000, Irqs::Off, || cache_pair(cache))))
+}
+
+fn constructed_pairs(memory: &'static Memory, size: usize) -> Figures {
+    let params = CacheParams::new("bench", size).constructor(nothing);
+    with_cache(memory, params, |cache| single(each(1000, Irqs::Off, || cache_pair(cache))))
+}
+
+/// A constructor that leaves its object as it is.
+///
+/// # Safety
+/// None is needed.
+unsafe fn nothing(_object: NonNull<u8>) {}
+
+/// 64 objects in one call, and back in one.
+fn cache_bulk(memory: &'static Memory, params: CacheParams<'static>) -> Figures {
+    const NR: usize = 64;
+    let mut objects = [None; NR];
+    with_cache(memory, params, |cache| {
+        halves(NR, 0, || {
+            let taken = time(0..1, |_| {
+                if cache.alloc_bulk(Gfp::KERNEL, &mut objects).is_err() {
+                    failed();
+                }
+            });
+            // SAFETY: taken from this cache, and used by nobody.
+            let given = time(0..1, |_| unsafe { cache.free_bulk(&mut objects) });
+            [taken, given]
+        })
+    })
 }
 
 #[inline(never)]
@@ -67,7 +104,7 @@ fn cache_pair(cache: &CacheHandle<'static>) {
 
 fn cache_batches(memory: &'static Memory, size: usize) -> Figures {
     let Some(mut objects) = super::pages::slots::<NonNull<u8>>(512) else { return Figures::default() };
-    with_cache(memory, size, |cache| {
+    with_cache(memory, CacheParams::new("bench", size), |cache| {
         batch(
             &mut objects,
             Irqs::Off,

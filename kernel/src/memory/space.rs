@@ -34,7 +34,7 @@ use mm::areas::NodeAlloc;
 use mm::aspace::{AddressSpace, Parts};
 use mm::page_alloc::PageAllocator;
 use mm::pgtable::{LocalTlb, OutOfMemory};
-use mm::slub::{CacheFlags, CacheParams};
+use mm::slub::CacheParams;
 use mm::vma::VmaTree;
 use mm::{Gfp, Pfn};
 
@@ -69,12 +69,8 @@ pub type Space = AddressSpace<Backing>;
 const NODE_LAYOUT: Layout = VmaTree::<Backing>::NODE_LAYOUT;
 
 /// The cache of areas (Linux: `vm_area_struct`).
-pub(super) const AREA_CACHE: CacheParams<'static> = CacheParams {
-    name: "vm_area_struct",
-    object_size: NODE_LAYOUT.size(),
-    align: NODE_LAYOUT.align(),
-    flags: CacheFlags::empty(),
-};
+pub(super) const AREA_CACHE: CacheParams<'static> =
+    CacheParams::new("vm_area_struct", NODE_LAYOUT.size()).align(NODE_LAYOUT.align());
 
 /// What address spaces live on.
 pub fn backing(memory: &'static Memory) -> Backing {
@@ -93,12 +89,8 @@ pub struct UserSpace {
 }
 
 /// The cache of address spaces (Linux: `mm_struct`).
-pub(super) const SPACE_CACHE: CacheParams<'static> = CacheParams {
-    name: "mm_struct",
-    object_size: size_of::<UserSpace>(),
-    align: 64,
-    flags: CacheFlags::empty(),
-};
+pub(super) const SPACE_CACHE: CacheParams<'static> =
+    CacheParams::new("mm_struct", size_of::<UserSpace>()).align(64);
 
 impl UserSpace {
     /// Waits for the right to look at it and change it. Sleeps.

@@ -127,12 +127,7 @@ pub(super) struct Scheduler {
 static SCHEDULER: Once<Scheduler> = Once::new();
 
 /// The cache of threads (Linux: `task_struct`).
-const CACHE: CacheParams<'static> = CacheParams {
-    name: "task_struct",
-    object_size: size_of::<Thread>(),
-    align: 64,
-    flags: CacheFlags::empty(),
-};
+const CACHE: CacheParams<'static> = CacheParams::new("task_struct", size_of::<Thread>()).align(64);
 
 /// Where a thread may run (Linux: `cpus_mask`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -29,7 +29,7 @@ use crate::sync::{Level, SpinLock};
 
 /// Objects of both caches are wanted by all CPUs: no false sharing.
 const fn params(name: &'static str, object_size: usize) -> CacheParams<'static> {
-    CacheParams { name, object_size, align: 0, flags: CacheFlags::HWCACHE_ALIGN.union(CacheFlags::PANIC) }
+    CacheParams::new(name, object_size).flags(CacheFlags::HWCACHE_ALIGN.union(CacheFlags::PANIC))
 }
 
 /// Objects cut from a first slab, before its cache works.

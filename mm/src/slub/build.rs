@@ -40,8 +40,8 @@ pub(super) fn geometry(params: &CacheParams<'_>, cpus: u32, max: Order) -> Resul
         return Err(Error::Invalid);
     }
     let align = alignment(params.object_size, params.align, params.flags.contains(CacheFlags::HWCACHE_ALIGN));
-    let link =
-        if params.flags.contains(CacheFlags::TYPESAFE_BY_RCU) { FreeLink::Behind } else { FreeLink::Inside };
+    let keeps_contents = params.flags.contains(CacheFlags::TYPESAFE_BY_RCU) || params.constructor.is_some();
+    let link = if keeps_contents { FreeLink::Behind } else { FreeLink::Inside };
     Geometry::new(params.object_size, align, link, cpus, max).ok_or(Error::TooLarge)
 }
 
@@ -116,6 +116,7 @@ impl<'a> Slub<'a> {
                 machine: self.machine,
                 flags: params.flags,
                 gfp: slab_gfp(params.flags),
+                constructor: params.constructor,
                 geometry,
                 nr_nodes: 0,
                 nodes: memory.add(size_of::<Cache<'a>>()).cast(),

@@ -24,7 +24,7 @@ use super::geometry::Geometry;
 use super::magazine::Magazine;
 use super::node::SlabNode;
 use super::pages::PageSource;
-use super::params::{CacheFlags, Error};
+use super::params::{CacheFlags, Constructor, Error};
 use super::report::{Misuse, bug};
 use super::slab::{Slab, slab_of};
 use crate::arch::{IrqGuard, Machine};
@@ -44,6 +44,7 @@ pub struct Cache<'a> {
     /// Added to every allocation of a slab.
     pub(super) gfp: Gfp,
     pub(super) geometry: Geometry,
+    pub(super) constructor: Option<Constructor>,
     pub(super) nr_nodes: usize,
     pub(super) nodes: NonNull<NonNull<SlabNode>>,
     pub(super) pages: &'a dyn PageSource,
@@ -229,14 +230,14 @@ impl<'a> Cache<'a> {
     /// `might_alloc` in `slab_pre_alloc_hook`).
     #[inline(always)]
     #[cfg_attr(debug_assertions, track_caller)]
-    fn might_alloc(&self, gfp: Gfp) {
+    pub(super) fn might_alloc(&self, gfp: Gfp) {
         if cfg!(debug_assertions) && gfp.contains(Gfp::DIRECT_RECLAIM) {
             self.pages.might_alloc(gfp, Location::caller());
         }
     }
 
     #[inline]
-    fn zero(&self, object: NonNull<u8>) {
+    pub(super) fn zero(&self, object: NonNull<u8>) {
         // SAFETY: the caller's own new object.
         unsafe { object.write_bytes(0, self.geometry.object_size as usize) };
     }
@@ -251,7 +252,7 @@ impl<'a> Cache<'a> {
     /// The object came from this cache, and nobody uses it any more.
     #[inline(always)]
     pub unsafe fn free(&self, object: NonNull<u8>) {
-        if self.several_nodes || cfg!(debug_assertions) {
+        if self.is_checked() {
             // SAFETY: the caller's object, so its page is in use.
             match unsafe { slab_of(self.machine, object) } {
                 // SAFETY: the caller's object.
@@ -261,6 +262,12 @@ impl<'a> Cache<'a> {
         } else {
             self.stash(object);
         }
+    }
+
+    /// Whether an object's slab is looked at before the object is put into a magazine.
+    #[inline(always)]
+    pub(super) fn is_checked(&self) -> bool {
+        self.several_nodes || cfg!(debug_assertions)
     }
 
     /// As [`free`](Self::free), the object's slab being known.

@@ -109,6 +109,37 @@ impl Magazine {
         true
     }
 
+    /// Moves objects to the first of `slots`, the newest first, as far as there are both; how many.
+    #[inline]
+    pub(super) fn pop_into(&self, slots: &mut [Option<NonNull<u8>>]) -> usize {
+        let nr = slots.len().min(self.len());
+        let mut top = self.top.load(Relaxed);
+        for slot in &mut slots[..nr] {
+            top = top.wrapping_sub(1);
+            // SAFETY: not below the bottom, so it is an entry (M1) with an object, which is not null (M2).
+            *slot = Some(unsafe { NonNull::new_unchecked((*top).load(Relaxed)) });
+        }
+        self.top.store(top, Relaxed);
+        nr
+    }
+
+    /// Takes the objects of the first `slots`, which are empty then, as far as there is room; how many slots.
+    ///
+    /// # Safety
+    /// Each as M2 says.
+    #[inline]
+    pub(super) unsafe fn push_from(&self, slots: &mut [Option<NonNull<u8>>]) -> usize {
+        let nr = slots.len().min(self.room());
+        let mut top = self.top.load(Relaxed);
+        for object in slots[..nr].iter_mut().filter_map(Option::take) {
+            // SAFETY: there is room (M1).
+            unsafe { (*top).store(object.as_ptr(), Relaxed) };
+            top = top.wrapping_add(1);
+        }
+        self.top.store(top, Relaxed);
+        nr
+    }
+
     /// Takes the `nr` oldest objects out, or all when there are fewer, and hands each to `sink`.
     pub(super) fn take_oldest(&self, nr: usize, mut sink: impl FnMut(NonNull<u8>)) {
         let len = self.len();

@@ -13,7 +13,7 @@
 //!                          [ page allocator ]
 //! ```
 //! Modules: [`geometry`] sizes; `slab` one block of objects; `node` a cache's slabs on a node; `magazine` a CPU's objects;
-//! `cache` and `slow` the two paths; `build` making and ending caches; `boot` the first ones; `kmalloc`; [`heap`] for
+//! `cache`, `bulk` and `slow` the paths; `build` making and ending caches; `boot` the first ones; `kmalloc`; [`heap`] for
 //! Rust's allocator; `info` and `validate` to look in.
 //!
 //! # Invariants
@@ -31,6 +31,8 @@
 mod boot;
 #[allow(unsafe_code, reason = "makes caches out of memory, and memory out of caches")]
 mod build;
+#[allow(unsafe_code, reason = "reaches magazines without locks")]
+mod bulk;
 #[allow(unsafe_code, reason = "reaches magazines without locks")]
 mod cache;
 pub mod geometry;
@@ -61,7 +63,7 @@ mod tests;
 pub use cache::{Cache, CacheHandle};
 pub use kmalloc::{KMALLOC_MAX_CACHE_SIZE, KMALLOC_MAX_SIZE, Kind, ZERO_SIZE_PTR};
 pub use pages::PageSource;
-pub use params::{CacheFlags, CacheParams, Error};
+pub use params::{CacheFlags, CacheParams, Constructor, Error};
 pub use report::Misuse;
 
 use crate::arch::Machine;

@@ -1,6 +1,7 @@
 //! What a cache is asked to be, and how asking can fail.
 
 use core::fmt;
+use core::ptr::NonNull;
 
 bitflags::bitflags! {
     /// Wishes for a cache, with Linux 6.1's names and bits (`SLAB_...`).
@@ -21,6 +22,14 @@ bitflags::bitflags! {
     }
 }
 
+/// Makes a new object of its memory, once: before it is handed out for the first time. What it makes is still there when the
+/// object is allocated, provided that who freed it had left it so.
+///
+/// # Safety
+/// The object is the caller's and nobody else's, as large and aligned as the cache's objects are. The function does not use its
+/// cache. It may run in any context.
+pub type Constructor = unsafe fn(object: NonNull<u8>);
+
 /// What to create (Linux: the arguments of `kmem_cache_create`).
 #[derive(Clone, Copy, Debug)]
 pub struct CacheParams<'a> {
@@ -32,18 +41,26 @@ pub struct CacheParams<'a> {
     pub align: usize,
     /// Wishes.
     pub flags: CacheFlags,
+    /// Makes each object once.
+    pub constructor: Option<Constructor>,
 }
 
 impl<'a> CacheParams<'a> {
     /// Objects of that many bytes, without wishes.
     pub const fn new(name: &'a str, object_size: usize) -> Self {
-        Self { name, object_size, align: 0, flags: CacheFlags::empty() }
+        Self { name, object_size, align: 0, flags: CacheFlags::empty(), constructor: None }
     }
 
     /// With an alignment.
     #[must_use]
     pub const fn align(self, align: usize) -> Self {
         Self { align, ..self }
+    }
+
+    /// With a constructor. Objects are not to be asked for zeroed then: it would be in vain.
+    #[must_use]
+    pub const fn constructor(self, constructor: Constructor) -> Self {
+        Self { constructor: Some(constructor), ..self }
     }
 
     /// With flags.

@@ -171,6 +171,20 @@ impl Slab {
         head.flags().contains(PageFlags::SLAB).then_some(Self(head))
     }
 
+    /// Shows each object of a slab of that geometry and order.
+    pub(super) fn each_object(
+        self,
+        machine: Machine,
+        geometry: &Geometry,
+        order: Order,
+        mut look: impl FnMut(NonNull<u8>),
+    ) {
+        for nr in 0..geometry.objects(order) {
+            // SAFETY: within the slab's block.
+            look(unsafe { self.base(machine).add(nr * geometry.size as usize) });
+        }
+    }
+
     /// The head page.
     #[inline(always)]
     pub(super) fn head(self) -> PagePtr {

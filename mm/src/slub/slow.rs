@@ -89,7 +89,14 @@ impl Cache<'_> {
         let head = self.pages.alloc_block(gfp, order, node)?;
         self.pages.count(head.node(), self.kind(), order.nr_pages() as i64);
         // SAFETY: a new block of ours, of an order that holds an object (G2 of `geometry`); the cache outlives its slabs.
-        Some(unsafe { Slab::make(head, order, self.id(), &self.geometry) })
+        let slab = unsafe { Slab::make(head, order, self.id(), &self.geometry) };
+        if let Some(constructor) = self.constructor {
+            slab.each_object(self.machine, &self.geometry, order, |object| {
+                // SAFETY: an object of a slab that is still ours alone.
+                unsafe { constructor(object) };
+            });
+        }
+        Some(slab)
     }
 
     /// Makes room in this CPU's magazine by sending the older half of it back to the slabs, then puts `object` in;

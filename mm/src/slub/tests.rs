@@ -451,3 +451,63 @@ fn free_all(cache: &CacheHandle<'_>, objects: impl Iterator<Item = (usize, u8)>)
         unsafe { cache.free(object) };
     }
 }
+
+/// Writes a pattern into the first word.
+///
+/// # Safety
+/// As for any constructor, of objects of at least a word.
+unsafe fn mark(object: NonNull<u8>) {
+    // SAFETY: the caller's object.
+    unsafe { object.cast::<u64>().write(MARK) };
+}
+
+const MARK: u64 = 0x6b6f_6e73_7472_7563;
+
+#[test]
+fn an_object_is_constructed_once_and_keeps_what_its_user_left() {
+    let f = Fixture::new();
+    let cache = f.slub.create(CacheParams::new("made", 40).constructor(mark)).unwrap();
+    // SAFETY: an object of ours.
+    let word = |object: NonNull<u8>| unsafe { object.cast::<u64>().read() };
+    let objects: Vec<_> = (0..300).map(|_| cache.alloc(Gfp::KERNEL).unwrap()).collect();
+    assert!(objects.iter().all(|&object| word(object) == MARK));
+    for (nr, &object) in objects.iter().enumerate() {
+        // SAFETY: objects of ours, freed once.
+        unsafe {
+            object.cast::<u64>().write(nr as u64);
+            cache.free(object);
+        }
+    }
+    f.on_each_cpu(&|| f.slub.drain_this_cpu());
+    let again: Vec<_> = (0..300).map(|_| cache.alloc(Gfp::KERNEL).unwrap()).collect();
+    let kept = again.iter().filter(|&&object| word(object) < 300).count();
+    assert!(kept > 200, "{kept} objects came back as they were left, links do not lie in them");
+    assert!(again.iter().all(|&object| word(object) < 300 || word(object) == MARK));
+    // SAFETY: as above.
+    again.into_iter().for_each(|object| unsafe { cache.free(object) });
+    f.destroy(cache);
+}
+
+#[test]
+fn many_objects_come_all_or_none() {
+    let f = Fixture::new();
+    let cache = f.slub.create(CacheParams::new("many", 2000)).unwrap();
+    let mut objects = [None; 200];
+    let taken = cache.alloc(Gfp::KERNEL).unwrap();
+    f.source.left.store(1, Relaxed);
+    assert_eq!(cache.alloc_bulk(Gfp::KERNEL | Gfp::NOWARN, &mut objects), Err(Error::NoMemory));
+    assert!(objects.iter().all(Option::is_none));
+    f.source.left.store(u64::MAX, Relaxed);
+    cache.alloc_bulk(Gfp::KERNEL | Gfp::ZERO, &mut objects).unwrap();
+    for object in objects.iter().map(|object| object.unwrap()) {
+        // SAFETY: an object of ours.
+        assert!(unsafe { core::slice::from_raw_parts(object.as_ptr(), 2000) }.iter().all(|&byte| byte == 0));
+    }
+    // SAFETY: objects of ours, freed once.
+    unsafe {
+        cache.free_bulk(&mut objects);
+        cache.free(taken);
+    }
+    f.slub.validate();
+    f.destroy(cache);
+}

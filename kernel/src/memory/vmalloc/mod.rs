@@ -32,7 +32,7 @@ use core::ptr::NonNull;
 use mm::arch::layout::{VMALLOC, VMALLOC_END};
 use mm::areas::NodeAlloc;
 use mm::pgtable::{OutOfMemory, PageSize, Prot, VirtRange};
-use mm::slub::{CacheFlags, CacheParams};
+use mm::slub::CacheParams;
 use mm::vmalloc::{Request, VmapArea, VmapSpace};
 use mm::{Gfp, PhysAddr};
 
@@ -62,12 +62,8 @@ unsafe impl NodeAlloc for AreaNodes {
 pub type Space = VmapSpace<AreaNodes>;
 
 /// The cache of their nodes (Linux: `vmap_area`).
-pub(super) const AREA_CACHE: CacheParams<'static> = CacheParams {
-    name: "vmap_area",
-    object_size: Space::NODE_LAYOUT.size(),
-    align: Space::NODE_LAYOUT.align(),
-    flags: CacheFlags::empty(),
-};
+pub(super) const AREA_CACHE: CacheParams<'static> =
+    CacheParams::new("vmap_area", Space::NODE_LAYOUT.size()).align(Space::NODE_LAYOUT.align());
 
 /// The space without areas.
 pub(super) fn space() -> Result<Space, Error> {

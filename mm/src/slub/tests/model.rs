@@ -8,6 +8,8 @@ use super::*;
 #[derive(Clone, Debug)]
 enum Op {
     Alloc { cache: usize, cpu: u32, node: Option<u16> },
+    AllocBulk { cache: usize, nr: usize, cpu: u32 },
+    FreeBulk { cache: usize, nr: usize, cpu: u32 },
     Kmalloc { size: usize, cpu: u32 },
     Free { nth: usize, cpu: u32 },
     FreeMany { nr: usize, cpu: u32 },
@@ -20,6 +22,8 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
     let op = prop_oneof![
         6 => (0usize..4, 0u32..4, prop::option::weighted(0.3, 0u16..2))
             .prop_map(|(cache, cpu, node)| Op::Alloc { cache, cpu, node }),
+        1 => (0usize..4, 0usize..200, 0u32..4).prop_map(|(cache, nr, cpu)| Op::AllocBulk { cache, nr, cpu }),
+        1 => (0usize..4, 0usize..200, 0u32..4).prop_map(|(cache, nr, cpu)| Op::FreeBulk { cache, nr, cpu }),
         3 => (0usize..14, 0usize..40_000, 0u32..4).prop_map(|(bits, n, cpu)| Op::Kmalloc { size: n % (1 << bits), cpu }),
         4 => (any::<usize>(), 0u32..4).prop_map(|(nth, cpu)| Op::Free { nth, cpu }),
         1 => (0usize..150, 0u32..4).prop_map(|(nr, cpu)| Op::FreeMany { nr, cpu }),
@@ -72,12 +76,34 @@ impl Model {
         });
     }
 
+    fn alloc_bulk(&mut self, cache: usize, nr: usize, cpu: u32) {
+        let mut objects = vec![None; nr];
+        run_as_cpu(CpuId(cpu), || self.caches[cache].alloc_bulk(Gfp::KERNEL, &mut objects)).unwrap();
+        let size = self.caches[cache].geometry().object_size as usize;
+        objects.into_iter().for_each(|object| self.add(object.expect("all or none"), size, Some(cache)));
+    }
+
+    /// Frees the newest objects of a cache, with an empty slot after each.
+    fn free_bulk(&mut self, cache: usize, nr: usize, cpu: u32) {
+        let of_cache = |live: &mut Live| live.cache == Some(cache);
+        let first = self.live.len() - nr.min(self.live.len());
+        let freed: Vec<Live> = self.live.extract_if(first.., of_cache).collect();
+        freed.iter().for_each(|live| check(live.at, live.size, live.tag));
+        let mut objects: Vec<_> = freed.iter().flat_map(|live| [Some(live.at), None]).collect();
+        // SAFETY: the model says that they are ours.
+        run_as_cpu(CpuId(cpu), || unsafe { self.caches[cache].free_bulk(&mut objects) });
+        assert!(objects.iter().all(Option::is_none));
+    }
+
     fn step(&mut self, op: &Op) {
         match *op {
             Op::Alloc { cache, cpu, node } => {
                 let from = &self.caches[cache];
                 let at = run_as_cpu(CpuId(cpu), || match node {
-                    Some(node) => from.alloc_node(Gfp::KERNEL, NodeId(node)),
+                    Some(node) => from.alloc_node(
+                        Gfp::KERNEL,
+                        NodeId(node % self.fixture.machine.pages.nodes().iter().count() as u16),
+                    ),
                     None => from.alloc(Gfp::KERNEL),
                 });
                 let g = *from.geometry();
@@ -85,6 +111,8 @@ impl Model {
                 assert!(at.addr().get().is_multiple_of(g.align as usize));
                 self.add(at, g.object_size as usize, Some(cache));
             }
+            Op::AllocBulk { cache, nr, cpu } => self.alloc_bulk(cache, nr, cpu),
+            Op::FreeBulk { cache, nr, cpu } => self.free_bulk(cache, nr, cpu),
             Op::Kmalloc { size, cpu } => {
                 let at = run_as_cpu(CpuId(cpu), || self.fixture.slub.kmalloc(size, Gfp::KERNEL).unwrap());
                 self.add(at, size, None);
@@ -126,8 +154,8 @@ impl Model {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
-    fn behaves_like_a_set_of_disjoint_memory(ops in ops()) {
-        let fixture = Fixture::with(64, 2, 4);
+    fn behaves_like_a_set_of_disjoint_memory(ops in ops(), nr_nodes in 1u64..=2) {
+        let fixture = Fixture::with(64, nr_nodes, 4);
         let caches = [(16, 0), (72, 0), (200, 64), (3000, 8)]
             .map(|(size, align)| fixture.slub.create(CacheParams::new("model", size).align(align)).unwrap());
         let mut model = Model { fixture, caches: Vec::from(caches), live: Vec::new(), tag: 0 };
