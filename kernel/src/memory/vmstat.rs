@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! tick         each second, or as often as vm.stat_interval says, on each CPU that runs    (Linux: vmstat_update)
+//!              also: pages of other nodes go home from lists that are not in use any more
 //! going_idle   before a CPU halts: nobody has to wake it for that   (quiet_vmstat)
 //! refresh      now, on all CPUs                                     (/proc/sys/vm/stat_refresh)
 //! ```
@@ -38,6 +39,7 @@ pub(crate) fn tick(memory: &Memory, now: u64) {
     if now >= due.load(Relaxed) {
         due.store(now + memory.stat_interval.0.load(Relaxed), Relaxed);
         memory.pages.nodes().refresh_cpu_vm_stats();
+        memory.pages.expire_remote_lists();
     }
 }
 

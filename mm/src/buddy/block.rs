@@ -102,7 +102,17 @@ pub(crate) fn note_type_number(block: &FreeBlock, number: u8) {
 #[inline(always)]
 pub(crate) fn noted_migrate_type(block: &FreeBlock) -> Option<MigrateType> {
     // SAFETY: our own block (B1).
-    MigrateType::from_index(unsafe { block.page.word(FREED_AS) } as usize)
+    unsafe { noted_type_of(block.page) }
+}
+
+/// The same of a block's first page.
+///
+/// # Safety
+/// The block is the caller's (B1).
+#[inline(always)]
+pub(crate) unsafe fn noted_type_of(page: PagePtr) -> Option<MigrateType> {
+    // SAFETY: the caller's block.
+    MigrateType::from_index(unsafe { page.word(FREED_AS) } as usize)
 }
 
 /// What the head of a listed block says of the list that it is on, in one word, so that a load and a comparison tell

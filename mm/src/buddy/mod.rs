@@ -47,7 +47,9 @@ mod tests;
 pub(crate) use bad::why_not_free;
 pub use bad::{BadPage, BadReason};
 pub use block::{FreeArea, FreeBlock};
-pub(crate) use block::{later, note_migrate_type, note_type_number, noted_migrate_type, taken_from};
+pub(crate) use block::{
+    later, note_migrate_type, note_type_number, noted_migrate_type, noted_type_of, taken_from,
+};
 pub(crate) use isolate::TakeError;
 pub use list::{End, FreeList};
 

@@ -19,6 +19,7 @@ use crate::pcp::{EventCounts, Fill, ListIdx, ListRow, Pcp};
 use crate::zone::Zone;
 
 use super::PageAllocator;
+use super::rmqueue::give_to;
 
 /// A zone and this CPU's lists of it.
 #[derive(Clone, Copy, Debug)]
@@ -171,27 +172,22 @@ impl PageAllocator {
             return self.free_to_buddy(block);
         }
         note_type_number(&block, number);
-        let (key, order) = (block.page().zone_key(), block.order());
+        let (page, order) = (block.page(), block.order());
         let irq = IrqGuard::new();
         // SAFETY: as in `pop_local`.
-        let kept = unsafe {
-            self.local.with(&irq, |local| {
-                match local.here.get(key.wrapping_sub(local.first_key)).copied().flatten() {
-                    Some(pcp) => {
-                        let pcp = &*pcp.as_ptr();
-                        let kept = pcp.keep_spare(block);
-                        if kept.is_ok() {
-                            pcp.events.freed(order);
-                        }
-                        kept
-                    }
-                    None => Err(block),
-                }
-            })
+        let pcp = unsafe {
+            let of_zone = |local: &Local| {
+                local.here.get(page.zone_key().wrapping_sub(local.first_key)).copied().flatten()
+            };
+            self.local.with(&irq, of_zone).map(|pcp| &*pcp.as_ptr())
         };
-        drop(irq);
-        if let Err(block) = kept {
-            self.free_to_buddy(block);
+        let Some(pcp) = pcp else {
+            drop(irq);
+            return self.free_to_buddy(block);
+        };
+        pcp.events.freed(order);
+        if let Some(older) = pcp.keep_spare(block) {
+            give_to(self.nodes.zone_of(&page), older, &irq);
         }
     }
 
@@ -231,6 +227,8 @@ impl PageAllocator {
         let irq = IrqGuard::new();
         let zone = self.nodes.zone_of(&block.page());
         let set = Set::new(zone, crate::arch::cpu_id()).expect("a slot has an address");
+        // SAFETY: as in `push`.
+        unsafe { (*set.pcp.as_ptr()).touch() };
         self.push(set.pcp, block, list, irq);
     }
 

@@ -299,7 +299,7 @@ fn what_must_not_fail_gets_more_and_waits_as_long_as_it_takes() {
     let steps = ["kswapd", "kswapd", "reclaim", "oom"];
     t.succeeds(Gfp::KERNEL | Gfp::NOFAIL, 0, &steps);
     let nofail = QUIET | Gfp::NOFAIL;
-    // The quarter below min goes; then it waits.
+    // All reserves go; then it waits.
     let zones = || t.m.pages.nodes().populated_zones().map(Zone::nr_free).sum::<u64>();
     let mut last = zones();
     let waits: &'static AtomicBool = Box::leak(Box::new(AtomicBool::new(false)));
@@ -320,9 +320,15 @@ fn what_must_not_fail_gets_more_and_waits_as_long_as_it_takes() {
             last = zones();
         }
     }
-    assert!(last > 0, "not all reserves");
+    assert_eq!(last, 0, "all reserves");
     t.held.extend(more);
     t.fake.take();
+}
+
+#[test]
+fn what_must_not_fail_and_cannot_have_anything_killed_gets_all_reserves() {
+    let mut t = Tired::new(64, 1);
+    t.succeeds(Gfp::NOFS | Gfp::NOFAIL, 0, &["kswapd", "kswapd", "reclaim", "pause"]);
 }
 
 #[test]

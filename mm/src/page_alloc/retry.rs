@@ -133,16 +133,15 @@ impl Attempt<'_> {
         if no_help {
             return (None, Progress::None);
         }
-        if !self.has(Gfp::FS) {
+        let progress = if self.has(Gfp::FS) {
+            reclaim.out_of_memory(&self.request.shortage(list))
+        } else {
             // It could not reclaim in earnest: nothing is killed for that, others will make progress.
             reclaim.pause();
-            return (None, Progress::Made);
-        }
-        match reclaim.out_of_memory(&self.request.shortage(list)) {
-            Progress::Made if self.has(Gfp::NOFAIL) => {
-                (self.walk_anywhere(AllocFlags::NO_WATERMARKS), Progress::Made)
-            }
-            progress => (None, progress),
-        }
+            Progress::Made
+        };
+        // What must not fail gets the reserves, whether something was killed or not.
+        let found = if self.has(Gfp::NOFAIL) { self.walk_anywhere(AllocFlags::NO_WATERMARKS) } else { None };
+        (found, progress)
     }
 }

@@ -51,9 +51,14 @@ fn with_free_for<R>(zone: &Zone, pcp: &Pcp, irq: &IrqGuard, f: impl FnOnce(&mut 
     })
 }
 
-/// Frees a block that has noted its type.
-#[cold]
+/// Gives a block that has noted its type to its zone's buddy.
 #[inline(never)]
+pub(super) fn give_to(zone: &Zone, block: FreeBlock, irq: &IrqGuard) {
+    with_free(zone, irq, |free| give_back(zone, free, block));
+}
+
+/// Frees a block that has noted its type.
+#[inline]
 fn give_back(zone: &Zone, free: &mut FreeAreas, block: FreeBlock) {
     let noted = noted_migrate_type(&block).unwrap_or(MigrateType::Movable);
     sound(match free.is_plain(noted) {
@@ -115,16 +120,14 @@ impl PageAllocator {
         }
         let zone = self.nodes().zone_of(&block.page());
         let (irq, order) = (IrqGuard::new(), block.order());
-        self.with_pcp(zone, &irq, |pcp| {
-            with_free_for(zone, pcp, &irq, |free, _| {
-                if free.has_isolated() {
-                    return self.free_by_pageblock(zone, free, block);
-                }
-                let migrate_type = self.type_of(&block);
-                sound(free.free(block, migrate_type, None, zone.sparse()));
-            });
-            pcp.events.freed(order);
+        with_free(zone, &irq, |free| {
+            if free.has_isolated() {
+                return self.free_by_pageblock(zone, free, block);
+            }
+            let migrate_type = self.type_of(&block);
+            sound(free.free(block, migrate_type, None, zone.sparse()));
         });
+        self.with_pcp(zone, &irq, |pcp| pcp.events.freed(order));
     }
 
     /// The same when an option wants to see the block before it is free (D1 of `debug`).
@@ -162,6 +165,18 @@ impl PageAllocator {
             self.with_pcp(zone, &irq, |pcp| {
                 free_from_pcp(zone, pcp, ListIdx::FIRST, pcp.count(), &irq);
             });
+        }
+    }
+
+    /// Now and then, at the pace of `vm.stat_interval`: gives back what this CPU's lists have of other nodes' zones when it has
+    /// not freed there for three times (Linux: the `expire` of `refresh_cpu_vm_stats`). Any context.
+    pub fn expire_remote_lists(&self) {
+        let irq = IrqGuard::new();
+        let here = self.this_node(&irq);
+        for zone in self.nodes().populated_zones().filter(|zone| zone.node() != here) {
+            if has_pages(zone, cpu_id()) && self.with_pcp(zone, &irq, Pcp::expires) {
+                self.drain_zone(zone);
+            }
         }
     }
 
@@ -235,7 +250,7 @@ pub(super) fn take_by_list(
     pcp.pop(list, request.order)
 }
 
-/// Fills an empty list with a batch, whatever the watermarks; whether there was anything.
+/// Fills an empty list with a batch, if the zone stays above the watermark of a first try; whether there was anything.
 pub(super) fn refill_list(
     zone: &Zone,
     pcp: &Pcp,
@@ -243,12 +258,14 @@ pub(super) fn refill_list(
     request: &Request<'_>,
     irq: &IrqGuard,
 ) -> bool {
-    let (before, depth) = (pcp.count(), Depth::first(request.gfp));
-    let fill = |free: &mut FreeAreas, pcp: &Pcp| {
-        refill(zone, free, pcp, list, request, depth, Fragment::Allowed);
-    };
-    with_free_for(zone, pcp, irq, fill);
-    pcp.count() > before
+    let depth = Depth::first(request.gfp);
+    with_free_for(zone, pcp, irq, |free, pcp| {
+        let before = pcp.count();
+        if depth.fits(zone, free, request.order, request.highest) {
+            refill(zone, free, pcp, list, request, depth, Fragment::Allowed);
+        }
+        pcp.count() > before
+    })
 }
 
 /// Fills an empty list with a batch.
@@ -353,8 +370,10 @@ fn rmqueue(
 
 /// Gives back at least `nr_pages` pages, from `list` on in turn (Linux: `free_pcppages_bulk`).
 fn free_from_pcp(zone: &Zone, pcp: &Pcp, mut list: ListIdx, nr_pages: u32, irq: &IrqGuard) {
+    let before = pcp.count();
     with_free_for(zone, pcp, irq, |free, pcp| {
-        let mut left = nr_pages;
+        // What the CPU had kept has gone back already.
+        let mut left = nr_pages.saturating_sub(before - pcp.count());
         while left > 0 {
             let Some((block, migrate_type)) = pcp.pop_oldest(&mut list) else { break };
             left = left.saturating_sub(block.order().nr_pages() as u32);

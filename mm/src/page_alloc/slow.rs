@@ -18,6 +18,7 @@
 //! drained before it fails, and what may use all reserves gets the high-atomic ones, which Linux leaves out.
 
 use crate::buddy::FreeBlock;
+use crate::counters::VmEvent;
 use crate::gfp::{Gfp, MigrateType};
 use crate::id::NodeId;
 use crate::node::Zonelist;
@@ -360,7 +361,10 @@ impl Attempt<'_> {
         if result == CompactResult::Skipped {
             return (None, result);
         }
+        let events = self.pages.vm_events();
+        events.count(VmEvent::CompactStall);
         let found = self.walk();
+        events.count(if found.is_some() { VmEvent::CompactSuccess } else { VmEvent::CompactFail });
         let zone = found.as_ref().map(|block| self.pages.nodes().zone_of(&block.page()));
         reclaim.compacted(self.request.order, zone);
         (found, result)

@@ -27,6 +27,7 @@
 mod list;
 
 mod events;
+#[allow(unsafe_code, reason = "makes a block of what it has kept")]
 mod spare;
 
 #[cfg(test)]
@@ -40,6 +41,7 @@ use core::fmt;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use list::PcpList;
+use spare::Spare;
 
 use crate::buddy::{FreeBlock, noted_migrate_type};
 use crate::gfp::MigrateType;
@@ -157,6 +159,9 @@ impl ListIdx {
     }
 }
 
+/// For how many intervals lists of another node's zone are left alone after they were in use.
+const EXPIRE: u8 = 3;
+
 /// One CPU's lists of one zone (Linux: `struct per_cpu_pages`). The first cache line is all that an order-0 fast path
 /// touches of the lists.
 #[derive(Default)]
@@ -170,10 +175,12 @@ pub struct Pcp {
     free_factor: Cell<u32>,
     /// One more than there are, so that an index is a mask away from being inside.
     lists: [PcpList; ListIdx::COUNT + 1],
+    /// How many more times [`expires`](Self::expires) says no; of other nodes' zones (Linux: `expire`).
+    expire: Cell<u8>,
     /// What this CPU did.
     pub events: Events,
     /// The block without a list that was freed last (S1, S2 of `spare`).
-    spare: Cell<Option<FreeBlock>>,
+    spare: Cell<Option<Spare>>,
 }
 
 const _: () =
@@ -207,6 +214,7 @@ impl Pcp {
             free_factor: Cell::new(0),
             lists: [const { PcpList::new() }; ListIdx::COUNT + 1],
             spare: Cell::new(None),
+            expire: Cell::new(0),
             events: Events::new(),
         }
     }
@@ -322,6 +330,19 @@ impl Pcp {
         wanted.min(u64::from(most)).max(u64::from(limits.batch)) as u32
     }
 
+    /// Notes that the lists are in use.
+    #[inline]
+    pub(crate) fn touch(&self) {
+        self.expire.set(EXPIRE);
+    }
+
+    /// Whether the lists have not been in use since so many calls as Linux waits for.
+    pub(crate) fn expires(&self) -> bool {
+        let left = self.expire.get().saturating_sub(1);
+        self.expire.set(left);
+        left == 0
+    }
+
     /// Puts a block behind the others of its list: one of a refill.
     #[inline]
     pub(crate) fn refill(&self, list: ListIdx, block: FreeBlock) {
@@ -352,12 +373,11 @@ impl Pcp {
     /// When one does not hold.
     pub fn validate(&self) {
         let mut count = 0;
-        if let Some(spare) = self.spare.take() {
-            let wrong = crate::buddy::why_not_free(&spare.page(), crate::page::PageFlags::CHECK_AT_PREP);
-            assert_eq!(wrong, None, "{spare:?} kept by a CPU");
-            assert!(Self::may_keep(spare.order()), "{spare:?} kept by a CPU");
-            count += spare.order().nr_pages() as u32;
-            self.spare.set(Some(spare));
+        if let Some((page, order)) = self.peek_spare() {
+            let wrong = crate::buddy::why_not_free(&page, crate::page::PageFlags::CHECK_AT_PREP);
+            assert_eq!(wrong, None, "{page:?} kept by a CPU");
+            assert!(Self::may_keep(order), "{page:?} of order {} kept by a CPU", order.get());
+            count += order.nr_pages() as u32;
         }
         for index in 0..ListIdx::COUNT {
             let list = ListIdx(index as u8);

@@ -104,6 +104,57 @@ fn a_large_block_just_freed_is_the_next_one_and_holds_up_no_merge() {
 }
 
 #[test]
+fn a_bulk_gets_all_that_it_asks_for_whatever_block_is_kept() {
+    let m = TestMachine::new(256);
+    for n in 4..=8 {
+        m.drain_all();
+        m.pages.free_pages(m.pages.alloc_pages(Gfp::KERNEL, order(n)).unwrap());
+        let mut slots: Vec<_> = (0..200).map(|_| None).collect();
+        assert_eq!(m.pages.alloc_pages_bulk(Gfp::KERNEL, &mut slots), 200, "order {n}");
+        m.pages.free_pages_bulk(&mut slots);
+        m.pages.validate();
+    }
+}
+
+#[test]
+fn trimming_gives_no_more_back_than_what_is_too_much() {
+    let m = TestMachine::new(256);
+    let zone = dma32(&m, 0);
+    let (high, batch) = (zone.pcp_high(), zone.pcp_batch());
+    let blocks = take(&m, high as usize + 1);
+    m.pages.drain_local();
+    m.pages.free_pages(m.pages.alloc_pages(Gfp::KERNEL, order(6)).unwrap());
+    let listed = || m.pages.pcp_count(zone, CpuId(0));
+    let mut most = 0;
+    for block in blocks {
+        let before = listed();
+        m.pages.free_pages(block);
+        most = most.max(before.saturating_sub(listed()));
+    }
+    assert!(most > 0 && most <= batch.max(64), "{most} pages at once, batch {batch}");
+}
+
+#[test]
+fn pages_of_another_node_go_home_when_their_lists_are_not_in_use_any_more() {
+    let m = TestMachine::with(256, 2, 2);
+    let gfp = Gfp::KERNEL | Gfp::THISNODE;
+    let blocks: Vec<_> =
+        (0..10).map(|_| m.pages.alloc_pages_node(NodeId(1), gfp, Order::ZERO).unwrap()).collect();
+    m.drain_all();
+    give(&m, blocks);
+    give(&m, take(&m, 1));
+    let listed = |node| m.pages.pcp_count(dma32(&m, node), CpuId(0));
+    let (here, away) = (listed(0), listed(1));
+    assert!(here > 0 && away >= 10);
+    for _ in 0..2 {
+        m.pages.expire_remote_lists();
+        assert_eq!(listed(1), away);
+    }
+    m.pages.expire_remote_lists();
+    assert_eq!((listed(0), listed(1)), (here, 0), "this node's stay");
+}
+
+#[test]
 fn draining_a_zone_leaves_the_others_lists() {
     let m = TestMachine::with(256, 2, 2);
     m.drain_all();
