@@ -7,7 +7,7 @@
 //! ```
 //!
 //! What is asked for goes to the lowest place that has room for it and its guard page, so an access past the end of one
-//! area faults instead of reaching the next.
+//! area faults instead of reaching the next. Units of per-CPU memory ([`congruent`]) come from the top down, without guards.
 //!
 //! # Invariants
 //! - I1: areas with their guard pages lie in the window and do not overlap.
@@ -19,8 +19,11 @@
 //! # Not here
 //! What is mapped in an area: page tables (`pgtable`) and who maps (the kernel's `memory::vmalloc`).
 
+mod congruent;
 #[cfg(test)]
 mod tests;
+
+pub use congruent::Part;
 
 use core::alloc::Layout;
 use core::ops::Range;
@@ -47,6 +50,8 @@ pub enum Purpose {
     Vmalloc,
     /// Pages that somebody has, mapped a second time (Linux: `VM_MAP`).
     Vmap,
+    /// Units of per-CPU memory. Without a guard page: units lie at given distances.
+    PerCpu,
 }
 
 impl Purpose {
@@ -54,7 +59,7 @@ impl Purpose {
     pub const fn has_own_pages(self) -> bool {
         match self {
             Self::Vmalloc | Self::Stack => true,
-            Self::Vmap | Self::Ioremap { .. } => false,
+            Self::Vmap | Self::PerCpu | Self::Ioremap { .. } => false,
         }
     }
 }
@@ -87,9 +92,10 @@ impl VmapArea {
         self.caller
     }
 
-    /// Its addresses, the guard page among them.
+    /// Its addresses, the guard page among them, where there is one.
     pub const fn with_guard(&self) -> Range<u64> {
-        self.range.first()..self.range.last() + 1 + GUARD_BYTES
+        let guard = if matches!(self.purpose, Purpose::PerCpu) { 0 } else { GUARD_BYTES };
+        self.range.first()..self.range.last() + 1 + guard
     }
 }
 
@@ -98,7 +104,7 @@ impl Area for VmapArea {
         self.range.first()
     }
 
-    /// With the guard page.
+    /// With the guard page, where there is one.
     fn end(&self) -> u64 {
         self.with_guard().end
     }

@@ -140,3 +140,81 @@ proptest! {
         clear(space, heap);
     }
 }
+
+fn parts(parts: &[(u64, u64)]) -> impl Iterator<Item = Part> + Clone {
+    parts.iter().map(|&(offset, pages)| Part { offset: offset * PAGE, size_bytes: pages * PAGE })
+}
+
+#[test]
+fn congruent_areas_lie_at_the_top_at_their_distances() {
+    let (mut space, mut heap) = (space(), Heap::default());
+    let two = parts(&[(0, 4), (8, 4)]);
+    let base = space.alloc_congruent(two.clone(), 4 * PAGE, Caller(0), &mut heap).unwrap();
+    assert_eq!(page(base.as_u64()), NR_PAGES - 12);
+    // The next two fit between them, without guards.
+    let next = space.alloc_congruent(parts(&[(0, 4)]), 4 * PAGE, Caller(0), &mut heap).unwrap();
+    assert_eq!(page(next.as_u64()), NR_PAGES - 8);
+    let below = space.alloc_congruent(two.clone(), 4 * PAGE, Caller(0), &mut heap).unwrap();
+    assert_eq!(page(below.as_u64()), NR_PAGES - 24);
+    assert_eq!((space.nr_areas(), heap.out), (5, 5));
+    space.validate();
+    space.free_congruent(base, two, &mut heap);
+    assert_eq!((space.nr_areas(), heap.out), (3, 3));
+    clear(space, heap);
+}
+
+#[test]
+fn congruent_areas_that_cannot_be_leave_nothing_behind() {
+    let (mut space, mut heap) = (space(), Heap::default());
+    let all = space.alloc_congruent(parts(&[(0, NR_PAGES)]), PAGE, Caller(0), &mut heap).unwrap();
+    assert_eq!(space.alloc_congruent(parts(&[(0, 1)]), PAGE, Caller(0), &mut heap), Err(Error::NoRoom));
+    space.free_congruent(all, parts(&[(0, NR_PAGES)]), &mut heap);
+    let bad = [(parts(&[(0, NR_PAGES + 1)]), PAGE, Error::NoRoom), (parts(&[(0, 1)]), 3, Error::BadRequest)];
+    for (bad, align, why) in bad {
+        assert_eq!(space.alloc_congruent(bad, align, Caller(0), &mut heap), Err(why));
+    }
+    assert_eq!(space.alloc_congruent(parts(&[]), PAGE, Caller(0), &mut heap), Err(Error::BadRequest));
+    for budget in 0..3 {
+        heap.budget = budget;
+        let result = space.alloc_congruent(parts(&[(0, 1), (2, 1), (4, 1)]), PAGE, Caller(0), &mut heap);
+        assert_eq!((result, space.nr_areas(), heap.out), (Err(Error::OutOfMemory), 0, 0));
+    }
+    heap.budget = usize::MAX;
+    clear(space, heap);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+    #[test]
+    fn congruent_areas_take_the_highest_base_that_fits(
+        ops in prop::collection::vec((prop::collection::vec((0u64..6, 1u64..6), 1..4), 0u32..4), 1..12)
+    ) {
+        let (mut space, mut heap) = (space(), Heap::default());
+        let mut taken = [false; NR_PAGES as usize];
+        for (gaps, align) in ops {
+            // Each begins a gap behind the one before it, the first at the base.
+            let (mut list, mut at) = (Vec::new(), 0);
+            for (index, (gap, pages)) in gaps.into_iter().enumerate() {
+                at += if index == 0 { 0 } else { gap };
+                list.push((at, pages));
+                at += pages;
+            }
+            let fits = |base: u64| {
+                base.is_multiple_of(1 << align)
+                    && list.iter().all(|&(offset, pages)| {
+                        (base + offset..base + offset + pages).all(|page| taken.get(page as usize) == Some(&false))
+                    })
+            };
+            let wanted = (0..NR_PAGES).rev().find(|&base| fits(base));
+            let got = space.alloc_congruent(parts(&list), PAGE << align, Caller(0), &mut heap);
+            prop_assert_eq!(got.ok().map(|base| page(base.as_u64())), wanted);
+            if let Some(base) = wanted {
+                for &(offset, pages) in &list {
+                    taken[(base + offset) as usize..(base + offset + pages) as usize].fill(true);
+                }
+            }
+            space.validate();
+        }
+        clear(space, heap);
+    }
+}

@@ -70,7 +70,7 @@ impl VmallocAreas for Snapshot {
             let on_nodes = &self.on_nodes[nr * self.nr_nodes..][..self.nr_nodes];
             let (kind, phys) = match area.purpose() {
                 Purpose::Ioremap { phys, .. } => (AreaKind::Ioremap, Some(phys)),
-                Purpose::Vmalloc | Purpose::Stack => (AreaKind::Vmalloc, None),
+                Purpose::Vmalloc | Purpose::Stack | Purpose::PerCpu => (AreaKind::Vmalloc, None),
                 Purpose::Vmap => (AreaKind::Vmap, None),
             };
             let caller = symbols::Return(area.caller().0);
