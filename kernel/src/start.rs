@@ -105,6 +105,9 @@ extern "C" fn boot(info: &'static mut BootInfo, after: fn(&Kernel) -> !) -> ! {
     // Now that waiting makes sense, for other threads and for other CPUs.
     memory.pages.set_cpus(&call::Interrupts);
     memory.pages.set_running();
+    if let Err(error) = memory::percpu::start_balancing(memory) {
+        log::error!("percpu: pages are not balanced: {error:?}");
+    }
     smp::bring_up(memory, &features, memory.max_cpus);
     memory::cpus_changed(memory);
     memory::sysctl::apply(memory, &cmdline);

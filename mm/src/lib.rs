@@ -16,7 +16,7 @@
 //!                               |
 //!                  pcp <- buddy <- page_alloc   the page allocator; `init` fills it; `cma` on top
 //!                               |
-//!                              slub         kmem_cache, kmalloc
+//!                        slub  percpu       kmem_cache, kmalloc; alloc_percpu
 //!                               |
 //!   vma -> fault -> pgtable                 address spaces
 //!                               |

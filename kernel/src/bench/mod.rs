@@ -13,6 +13,7 @@
 
 mod measure;
 mod pages;
+mod percpu;
 mod primitives;
 mod slabs;
 
@@ -66,7 +67,7 @@ fn single(figure: Tenths) -> Figures {
 }
 
 fn cases() -> impl Iterator<Item = &'static Case> {
-    [primitives::CASES, pages::CASES, slabs::CASES].into_iter().flatten()
+    [primitives::CASES, pages::CASES, slabs::CASES, percpu::CASES].into_iter().flatten()
 }
 
 /// Operations of the running case that found no memory.

@@ -118,12 +118,12 @@ fn bulk(memory: &'static Memory) -> Figures {
 }
 
 /// That many empty slots.
-pub(super) fn slots<T: Copy>(nr: usize) -> Option<Vec<Option<T>>> {
+pub(super) fn slots<T>(nr: usize) -> Option<Vec<Option<T>>> {
     let mut slots = Vec::new();
     if slots.try_reserve_exact(nr).is_err() {
         failed();
         return None;
     }
-    slots.resize(nr, None);
+    slots.resize_with(nr, || None);
     Some(slots)
 }

@@ -15,7 +15,7 @@
 //!
 //! # Invariants
 //! - I1: from [`init_boot_cpu`] on, GS base points to the CPU's own area, whose first field points to itself.
-//! - I2: an area is never moved or freed.
+//! - I2: an area is never freed, and moved once, before there are threads: the boot CPU's ([`move_boot_cpu`]).
 //!
 //! # Locking
 //! None: every field is an atomic that is written by its own CPU only, and interrupts may come in between. Other CPUs read,
@@ -25,6 +25,7 @@
 use core::arch::asm;
 use core::mem::offset_of;
 use core::ops::Range;
+use core::ptr::NonNull;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use mm::lockdep::HeldLocks;
@@ -35,7 +36,7 @@ use super::call::Calls;
 use super::tables::NR_IST;
 use crate::thread::{self, Thread};
 
-/// What a CPU keeps for itself. Stays at one place for good.
+/// What a CPU keeps for itself: the static part of its per-CPU memory, at the beginning of its unit in the first chunk.
 #[repr(C, align(64))]
 #[derive(Debug)]
 pub struct PerCpuArea {
@@ -160,12 +161,27 @@ impl Default for PerCpuArea {
     }
 }
 
+/// The boot CPU's, until it has per-CPU memory.
 static BOOT_CPU: PerCpuArea = PerCpuArea::new();
 
 /// Gives the boot CPU its area. The first thing the kernel does: locks and logging need it.
 pub fn init_boot_cpu() {
     // SAFETY: a static, and this is the boot CPU.
     unsafe { install(&BOOT_CPU, 0) };
+}
+
+/// Moves the boot CPU's area from the image to `to`, the static part of its per-CPU memory (Linux: `switch_gs_base` and
+/// `setup_per_cpu_areas`, which copies the initial values).
+///
+/// # Safety
+/// Once, on the boot CPU, with interrupts off and no lock held; `to` is the boot CPU's alone, for good.
+pub unsafe fn move_boot_cpu(to: NonNull<PerCpuArea>) {
+    // SAFETY: the caller's place; nothing changes the old area meanwhile, and it holds nothing that refers to itself but
+    // what `install` sets. Whoever has a reference to it from before finds a copy that nobody changes any more.
+    unsafe {
+        core::ptr::copy_nonoverlapping(&raw const BOOT_CPU, to.as_ptr(), 1);
+        install(to.as_ref(), 0);
+    }
 }
 
 /// Makes `area` the area of the CPU that runs this, with number `cpu`.

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! # Invariants
-//! - U1: a CPU's block, stacks and idle thread are its own from the moment it is sent for, for good; they are never freed.
+//! - U1: a CPU's area, block, stacks and idle thread are its own from the moment it is sent for, for good; they are never freed.
 //!   What could not be got whole is given back.
 //!
 //! # Locking
@@ -40,10 +40,9 @@ const PAUSE_US: u64 = 10;
 /// Before the start-up interrupt is repeated, for a CPU that has missed the first.
 const REPEAT_AFTER_US: u64 = 200;
 
-/// What a CPU keeps, in pages of its own node; behind it is its mailbox.
+/// What a CPU keeps beside its area, in pages of its own node; behind it is its mailbox.
 #[repr(C)]
 struct CpuBlock {
-    area: PerCpuArea,
     tables: UnsafeCell<CpuTables>,
     start: Start,
 }
@@ -54,6 +53,7 @@ const _: () =
 /// What a new CPU is told.
 struct Start {
     cpu: CpuId,
+    area: &'static PerCpuArea,
     stack: Range<u64>,
     ist: [Range<u64>; NR_IST],
     idle: IdleThread,
@@ -125,7 +125,7 @@ pub fn bring_up(memory: &'static Memory, features: &Features, max_cpus: u32) {
     log_end(memory);
 }
 
-/// The boot CPU's area is a part of the image; its mailbox is as large as there are CPUs.
+/// The boot CPU has its area since early in boot; its mailbox is as large as there are CPUs.
 fn let_boot_cpu_be_called(memory: &Memory) -> Result<(), memory::Error> {
     let area = online::area(CpuId::BOOT).ok_or(memory::Error::Layout)?;
     let node = memory.numa.node_of_cpu(CpuId::BOOT);
@@ -163,7 +163,7 @@ fn start(
     cpu: CpuId,
 ) -> Result<(), Error> {
     let block = prepare(memory, features, cpu)?;
-    online::expect(cpu, &block.area);
+    online::expect(cpu, block.start.area);
     // SAFETY: `start_here` takes the CPU's block, and the stack is its own (U1).
     unsafe {
         let argument = core::ptr::from_ref(block) as u64;
@@ -217,10 +217,9 @@ impl Own {
         self.stacks.iter_mut().filter_map(Option::take).for_each(|stack| _ = stack.keep());
         // SAFETY: pages of ours, zeroed, large enough for the block and, behind it, the mailbox; for good.
         unsafe {
-            at.write(CpuBlock { area: PerCpuArea::new(), tables: UnsafeCell::new(CpuTables::new()), start });
-            let block = at.as_ref();
-            call::give_mailbox(&block.area, at.add(1).cast());
-            Some(block)
+            call::give_mailbox(start.area, at.add(1).cast());
+            at.write(CpuBlock { tables: UnsafeCell::new(CpuTables::new()), start });
+            Some(at.as_ref())
         }
     }
 }
@@ -243,7 +242,8 @@ fn prepare(memory: &'static Memory, features: &Features, cpu: CpuId) -> Result<&
     let stack = own.stack(0);
     let ist = core::array::from_fn(|i| own.stack(1 + i));
     let idle = thread::idle_thread(cpu, stack.clone())?;
-    let start = Start { cpu, idle, stack, ist, features: *features, cr4: Cr4::read_raw(), memory };
+    let area = memory.first_chunk.area(cpu);
+    let start = Start { cpu, area, idle, stack, ist, features: *features, cr4: Cr4::read_raw(), memory };
     Ok(own.keep(start).ok_or(memory::Error::Layout)?)
 }
 
@@ -277,10 +277,10 @@ fn wait_us(us: u64, done: impl Fn() -> bool) -> bool {
 /// `start_secondary`).
 extern "C" fn start_here(block: &'static CpuBlock) -> ! {
     let start = &block.start;
-    // SAFETY: the block is this CPU's (U1), and nothing has run on it before.
+    // SAFETY: area and block are this CPU's (U1), and nothing has run on it before.
     unsafe {
-        percpu::install(&block.area, start.cpu.0);
-        percpu::set_stacks(&block.area, start.stack.clone(), start.ist.clone());
+        percpu::install(start.area, start.cpu.0);
+        percpu::set_stacks(start.area, start.stack.clone(), start.ist.clone());
         tables::init_this_cpu(&mut *block.tables.get(), start.ist.clone().map(|stack| stack.end));
     }
     tables::load_idt();

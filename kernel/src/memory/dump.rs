@@ -65,7 +65,7 @@ fn print(memory: &'static Memory, states: &NodeStates, file: File) {
             // To the last byte, as Linux counts it.
             vmalloc_total_kib: (VMALLOC_END - 1 - VMALLOC) >> 10,
             vmalloc_used: vmalloc::used_bytes(memory) >> PAGE_SHIFT,
-            percpu: 0,
+            percpu: memory.percpu.nr_pages(),
             direct_map_kib: PageSize::ALL.map(|size| memory.direct_map.kb(size)),
             ..Others::default()
         },

@@ -10,6 +10,7 @@
 //! debug_pagealloc   free pages leave the direct map
 //! vmemmap      memory behind the struct pages
 //! heap         slab caches and the global allocator
+//! percpu       per-CPU memory: the first chunk, and further ones
 //! vmalloc      the vmalloc space: memory from single pages, pages mapped again
 //! stack        stacks of kernel threads
 //! fixmap, early_ioremap, firmware_memory    what boot maps before there is an allocator
@@ -44,6 +45,7 @@ pub mod ioremap;
 mod kernel_map;
 pub mod mmio;
 mod options;
+pub mod percpu;
 mod probe;
 pub mod space;
 pub mod stack;
@@ -171,6 +173,10 @@ pub struct Memory {
     pub pages: &'static PageAllocator,
     /// The slab caches.
     pub slub: &'static Slub<'static>,
+    /// Where each possible CPU's area is.
+    pub first_chunk: percpu::FirstChunk,
+    /// Memory that each CPU has of its own.
+    pub percpu: percpu::Allocator,
     /// The cache of areas of address spaces (Linux: `vm_area_struct`).
     pub areas: CacheHandle<'static>,
     /// Which memory and possible CPUs are on which node.
@@ -264,6 +270,7 @@ pub fn init(
     }
     let iomem = iomem::tree(&firmware, claims, features.phys_bits, &mut memblock)?;
     memblock.free(firmware.storage)?;
+    let first_chunk = percpu::FirstChunk::allocate(&numa, &mut memblock)?;
     let reserved = reserve_cma(&mut memblock, &options);
     let pages = page_allocator(memblock, &numa, cpus, &mut kernel_map, &options, reserved.as_ref())?;
     // SAFETY: that memblock was just handed over, and the allocator's memory is there for good.
@@ -276,6 +283,8 @@ pub fn init(
     let memory = Memory {
         pages,
         slub,
+        first_chunk,
+        percpu: first_chunk.allocator(pages, slub)?,
         areas: slub.create(space::AREA_CACHE)?,
         vmalloc: Mutex::new(vmalloc::space()?),
         vmap_areas: slub.create(vmalloc::AREA_CACHE)?,

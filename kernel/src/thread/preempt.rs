@@ -19,6 +19,9 @@ pub struct Guard {
     _not_send: PhantomData<*mut ()>,
 }
 
+// SAFETY: the thread stays on its CPU while it lives, and it is not `Send`.
+unsafe impl mm::percpu::OnThisCpu for Guard {}
+
 /// Forbids preemption until the guard is dropped; nests. Any context. One instruction.
 #[inline(always)]
 pub fn disable() -> Guard {

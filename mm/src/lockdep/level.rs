@@ -31,6 +31,8 @@ levels! {
         SlabNode,
         /// A zone's free lists (Linux: `zone->lock`).
         Zone,
+        /// What is allocated of per-CPU memory (Linux: `pcpu_lock`).
+        PerCpu,
         /// Who waits for something, or until when.
         WaitQueue,
         /// A CPU's ready threads.

@@ -1,7 +1,7 @@
 //! The in-kernel test suites: the kernel with tests in place of its workload.
 //!
 //! ```text
-//! map -> nodes -> buddy, contig -> slabs -> tables -> faults      the layers, in the order of boot
+//! map -> nodes -> buddy, contig -> slabs, percpu -> tables -> faults      the layers, in the order of boot
 //! counters                                                what the layers count
 //! smoke, apic, cpus, threads, sleeping, printing, ioremap       the machine
 //! vmalloc                                                 memory of single pages in a row
@@ -26,6 +26,7 @@ mod ioremap;
 mod map;
 mod nodes;
 mod pagealloc;
+mod percpu;
 mod planted;
 mod printing;
 mod slabs;

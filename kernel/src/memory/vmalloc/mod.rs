@@ -33,8 +33,8 @@ use mm::arch::layout::{VMALLOC, VMALLOC_END};
 use mm::areas::NodeAlloc;
 use mm::pgtable::{OutOfMemory, PageSize, Prot, VirtRange};
 use mm::slub::CacheParams;
-use mm::vmalloc::{Request, VmapArea, VmapSpace};
-use mm::{Gfp, PhysAddr};
+use mm::vmalloc::{Caller, Part, Request, VmapArea, VmapSpace};
+use mm::{Gfp, PhysAddr, VirtAddr};
 
 use super::tlb::AllTlbs;
 use super::{Error, Memory};
@@ -97,6 +97,24 @@ pub(super) fn map(
             Err(error.into())
         }
     }
+}
+
+/// Takes areas at given distances, without mapping anything. Sleeps. See [`VmapSpace::alloc_congruent`].
+///
+/// # Errors
+/// No memory for a node, or no room.
+pub(super) fn reserve_congruent(
+    memory: &'static Memory,
+    parts: impl Iterator<Item = Part> + Clone,
+    align: u64,
+) -> Result<VirtAddr, OutOfMemory> {
+    let reserved = memory.vmalloc.lock().alloc_congruent(parts, align, Caller(0), &mut AreaNodes { memory });
+    reserved.map_err(|_| OutOfMemory)
+}
+
+/// Gives them back; nothing is mapped there any more, in no TLB either. Sleeps.
+pub(super) fn release_congruent(memory: &'static Memory, base: VirtAddr, parts: impl Iterator<Item = Part>) {
+    memory.vmalloc.lock().free_congruent(base, parts, &mut AreaNodes { memory });
 }
 
 /// Unmaps an area, whole or in parts, and gives it back. Sleeps.
