@@ -208,7 +208,18 @@ fn a_write_to_a_freed_page_is_reported_when_it_is_allocated_again() {
 
 #[test]
 fn an_access_to_a_page_that_is_free_and_not_mapped_is_reported_at_once() {
-    let log = log_on(machines::PLANTED_PAGEALLOC, "planted::writes_to_a_page_that_was_freed");
+    reports_an_access_to_a_free_page("planted::writes_to_a_page_that_was_freed");
+}
+
+#[test]
+fn an_access_to_a_free_page_is_reported_when_another_cpu_does_not_give_the_console_back() {
+    reports_an_access_to_a_free_page("planted::writes_to_a_freed_page_while_another_cpu_prints");
+}
+
+/// The whole report, though the machine logs no errors.
+#[track_caller]
+fn reports_an_access_to_a_free_page(test: &str) {
+    let log = log_on(machines::PLANTED_PAGEALLOC, test);
     for line in [
         "BUG: unable to handle page fault for address: ffff8880",
         "#PF: supervisor write access in kernel mode",

@@ -157,6 +157,7 @@ mod tests {
         has(&line, "-m", "512M");
         has(&line, "-smp", "2");
         has(&line, "-cpu", "max,la57=off");
+        has(&line, "-accel", "tcg,thread=multi");
         assert!(line.contains(&"-no-reboot".to_owned()));
     }
 
@@ -164,6 +165,7 @@ mod tests {
     fn icount_runs_one_cpu_unless_told_otherwise() {
         let line = dry_run(&Machine { icount: true, ..Machine::default() });
         has(&line, "-icount", "shift=0,sleep=off");
+        has(&line, "-accel", "tcg,thread=single");
         has(&line, "-smp", "1");
         has(&dry_run(&Machine { icount: true, smp: Some(3), ..Machine::default() }), "-smp", "3");
     }

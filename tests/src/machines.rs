@@ -13,7 +13,7 @@ pub const PLANTED: &str = "planted";
 /// The machine of planted tests whose pages are poisoned when they are freed, and whose owners are recorded.
 pub const PLANTED_DEBUG: &str = "planted-debug";
 
-/// The machine of planted tests on which free pages are not mapped.
+/// The machine of planted tests on which free pages are not mapped, and errors are not logged.
 pub const PLANTED_PAGEALLOC: &str = "planted-pagealloc";
 
 /// With debugging options of the page allocator: what `machines=debug` means, with the default machine.
@@ -26,7 +26,7 @@ const PAGEALLOC: &str = "debug_pagealloc=on debug_guardpage_minorder=1 page_owne
 const PLANTED_ON: [Row; 3] = [
     Row(PLANTED, Firmware::Bios, 512, 2, None, ""),
     Row(PLANTED_DEBUG, Firmware::Bios, 128, 1, None, "page_owner=on page_poison=on"),
-    Row(PLANTED_PAGEALLOC, Firmware::Bios, 128, 1, None, PAGEALLOC),
+    Row(PLANTED_PAGEALLOC, Firmware::Bios, 128, 2, None, "debug_pagealloc=on page_owner=on loglevel=3"),
 ];
 
 /// A machine's name, firmware, MiB, CPUs, NUMA shorthand and kernel command line.

@@ -2,7 +2,8 @@
 //!
 //! # Invariants
 //! - I1: `OWNER` is the CPU that may write, plus one; 0 when nobody does. Interrupts are off on the owner, so whoever
-//!   finds its own CPU there is inside the owner's call: a fault or a panic.
+//!   finds its own CPU there is inside the owner's call: a fault or a panic. A fatal report becomes the owner in the place
+//!   of a CPU that does not come to an end.
 
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
@@ -70,7 +71,14 @@ impl Guard {
             match owner {
                 Ok(_) => return Self { owns: true, _irq: irq },
                 Err(owner) if owner == me => return Self { owns: false, _irq: irq },
-                Err(_) if mine && waited >= patience => return Self { owns: false, _irq: irq },
+                Err(_) if mine && waited >= patience => {
+                    // It was stopped in the midst of a line: a report takes its place, and so waits once, not for each line.
+                    let owns = reporter == me;
+                    if owns {
+                        OWNER.store(me, Ordering::Relaxed);
+                    }
+                    return Self { owns, _irq: irq };
+                }
                 Err(_) => {}
             }
             waited = waited.saturating_add(u32::from(patience != u32::MAX));

@@ -13,6 +13,8 @@
 //! None, in any context: see I1. Other CPUs are not told that a page is gone, as in Linux, for who frees may hold locks that
 //! they wait for: what they have in their TLBs they can use until it is displaced there.
 
+use core::fmt;
+
 use mm::arch::{IrqGuard, Machine, layout};
 use mm::page_alloc::{DebugOptions, MapPages, dump_page};
 use mm::pfn::PfnRange;
@@ -47,14 +49,17 @@ fn range_of(pages: PfnRange) -> Option<VirtRange> {
 impl DirectMap {
     fn set(&self, pages: PfnRange, presence: Presence) -> Option<VirtRange> {
         let range = range_of(pages)?;
-        if let Err(error) = self.0.set_presence(range, presence) {
+        // SAFETY: the page allocator's pages, of which nobody else changes the entries (I1); it touches none that is absent, and
+        // nor may anybody else.
+        if let Err(error) = unsafe { self.0.set_presence(range, presence) } {
             panic!("{pages:?} to be made {presence:?}: no page of 4 KiB at {:?}", error.at);
         }
         Some(range)
     }
 }
 
-impl MapPages for DirectMap {
+// SAFETY: `map` makes the pages present in the kernel's tables; no TLB has a page as absent.
+unsafe impl MapPages for DirectMap {
     fn map(&self, pages: PfnRange) {
         // Nothing to flush: what is not present is in no TLB.
         self.set(pages, Presence::Present);
@@ -81,10 +86,10 @@ pub fn freed_page(address: u64) -> Option<Pfn> {
     absent.then(|| Pfn::containing(PhysAddr::new(address - layout::DIRECT_MAP)))
 }
 
-/// Logs what is known of such a page, and of who freed it, if that is recorded.
-pub fn dump_freed(pfn: Pfn) {
+/// Calls `line` with what is known of such a page, and of who freed it, if that is recorded. Any context, without a lock.
+pub fn dump_freed(pfn: Pfn, line: &mut dyn FnMut(fmt::Arguments<'_>)) {
     let page = super::memory().and_then(|memory| memory.pages.nodes().sparse().page(pfn));
     if let Some(page) = page {
-        dump_page(page, pfn, "access to a free page");
+        dump_page(page, pfn, "access to a free page", line);
     }
 }

@@ -1,7 +1,9 @@
 //! The report of an exception that nobody deals with, worded as Linux words it; it ends the run.
 //!
 //! # Invariants
-//! - I1: prints without waiting for a lock that this CPU holds, and reads memory only through checked stacks.
+//! - I1: prints by [`emergency_line`](crate::console::emergency_line) only, which waits for nobody for long: not for this CPU, nor
+//!   for one that was stopped while it printed. Takes no other lock. Reads memory through checked stacks, and what is always
+//!   mapped: symbols, struct pages and the records of their owners.
 
 use core::fmt;
 
@@ -68,7 +70,7 @@ fn page_fault_header(frame: &TrapFrame, address: u64) {
     line(format_args!("#PF: error_code({:#06x}) - {reason}", frame.error_code));
     if let Some(pfn) = memory::freed_page(address) {
         line(format_args!("#PF: pfn:{pfn:05x} is free, and not mapped for debug_pagealloc=on"));
-        memory::dump_freed(pfn);
+        memory::dump_freed(pfn, &mut line);
     }
 }
 

@@ -28,17 +28,18 @@ pub(super) const REPORT_MILLISECONDS: u64 = 10_000;
 #[track_caller]
 pub fn bug(bad: BadPage) -> ! {
     log::error!("BUG: Bad page state in process {}  pfn:{:05x}", arch::process_name(), bad.pfn);
-    dump_page(bad.page, bad.pfn, bad.reason.as_str());
+    dump_page(bad.page, bad.pfn, bad.reason.as_str(), &mut |line| log::error!("{line}"));
     panic!("BUG: Bad page state  pfn:{:05x} ({})", bad.pfn, bad.reason.as_str());
 }
 
-/// Logs all that is known of a page, for a page in whatever state, and of who has it or had it (Linux: `dump_page`). Any
-/// context.
+/// Calls `line` with all that is known of a page, for a page in whatever state, and of who has it or had it (Linux:
+/// `dump_page`). Any context; takes no lock, logs nothing itself, and reads only memory that is always mapped: so a report of
+/// a fatal error may write the lines where no lock is waited for.
 #[cold]
-pub fn dump_page(page: PagePtr, pfn: Pfn, reason: &str) {
-    PageDump::new(page, pfn).each_line(|line| log::error!("{line}"));
-    log::error!("page dumped because: {reason}");
-    super::debug::report(page);
+pub fn dump_page(page: PagePtr, pfn: Pfn, reason: &str, line: &mut dyn FnMut(fmt::Arguments<'_>)) {
+    PageDump::new(page, pfn).each_line(&mut *line);
+    line(format_args!("page dumped because: {reason}"));
+    super::debug::report(page, line);
 }
 
 impl PageAllocator {

@@ -55,12 +55,16 @@ impl LeafEntries {
         Self { machine, root: unsafe { Table::at(machine, root_pfn) } }
     }
 
-    /// Makes all pages of `range`, which are the caller's, present or absent (Linux: `__set_pages_p`, `__set_pages_np`). What the
-    /// MMU has noted, and everything else in the entries, stays. Flushes nothing. Any context; takes time by the pages.
+    /// Makes all pages of `range` present or absent (Linux: `__set_pages_p`, `__set_pages_np`). What the MMU has noted, and
+    /// everything else in the entries, stays. Flushes nothing. Any context; takes time by the pages.
     ///
     /// # Errors
     /// [`NotLeaves`].
-    pub fn set_presence(&self, range: VirtRange, presence: Presence) -> Result<(), NotLeaves> {
+    ///
+    /// # Safety
+    /// The pages are the caller's, so that nobody else changes their entries (P1). Nobody uses them by these entries while
+    /// they are absent; and one that is made present maps what may be used there.
+    pub unsafe fn set_presence(&self, range: VirtRange, presence: Presence) -> Result<(), NotLeaves> {
         let end = self.visit(self.root, Level::Pgd, range, &mut |table, index| {
             // The MMU may note something at the same time.
             table.update(index, |entry| match presence {

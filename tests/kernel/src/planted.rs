@@ -1,12 +1,12 @@
 //! Tests that misbehave on purpose: the host's harness is tested with them. They run on no machine by themselves.
 
 use core::arch::asm;
-use core::sync::atomic::AtomicU64;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use kernel::cpu::call;
 use kernel::debug::stacks;
 use kernel::memory::{space, vmalloc};
-use kernel::{ktest, thread};
+use kernel::{console, ktest, thread};
 use mm::arch::Machine;
 use mm::page::OwnerFlags;
 use mm::page_alloc::PageBlock;
@@ -36,6 +36,7 @@ ktest!(frees_a_page_in_use, on "planted");
 ktest!(frees_an_object_twice, on "planted");
 ktest!(takes_locks_in_the_wrong_order, on "planted");
 ktest!(writes_to_a_page_that_was_freed, on "planted-debug,planted-pagealloc");
+ktest!(writes_to_a_freed_page_while_another_cpu_prints, on "planted-pagealloc");
 
 fn passes() {}
 
@@ -179,6 +180,20 @@ fn writes_to_a_page_that_was_freed() {
     unsafe { at.add(0x100).write_volatile(0) };
     let _never_used = page();
     unnoticed();
+}
+
+fn writes_to_a_freed_page_while_another_cpu_prints() {
+    static PRINTS: AtomicBool = AtomicBool::new(false);
+    let endless = || {
+        let _console = console::lock();
+        PRINTS.store(true, Relaxed);
+        hangs();
+    };
+    let _never_ends = thread::spawn_on(CpuId(1), "printer", endless).expect("memory for a thread");
+    while !PRINTS.load(Relaxed) {
+        core::hint::spin_loop();
+    }
+    writes_to_a_page_that_was_freed();
 }
 
 fn frees_an_object_twice() {

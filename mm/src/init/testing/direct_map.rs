@@ -42,7 +42,8 @@ impl SimDirectMap {
     }
 }
 
-impl MapPages for SimDirectMap {
+// SAFETY: the host makes whole frames of the machine's RAM accessible, at once for all its threads; contents stay.
+unsafe impl MapPages for SimDirectMap {
     fn map(&self, pages: PfnRange) {
         self.set(pages, Presence::Present);
     }

@@ -22,7 +22,12 @@ use crate::buddy::FreeBlock;
 
 /// Who makes pages of the direct map accessible and inaccessible. Called in any context, without a lock of the allocator's;
 /// must neither sleep nor allocate. The pages belong to the caller, which calls for each in turn.
-pub trait MapPages: Sync + fmt::Debug {
+///
+/// # Safety
+/// After [`map`](Self::map) the pages can be read and written, on every CPU, until [`unmap`](Self::unmap) is called for them. Neither
+/// changes what they contain, nor anything about other pages.
+#[allow(unsafe_code, reason = "the allocator writes to pages that it has had mapped")]
+pub unsafe trait MapPages: Sync + fmt::Debug {
     /// The pages can be read and written from now on (Linux: `__kernel_map_pages` with 1).
     fn map(&self, pages: PfnRange);
     /// Whoever touches the pages from now on faults, at least on this CPU (Linux: `__kernel_map_pages` with 0).

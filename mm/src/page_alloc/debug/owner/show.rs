@@ -74,29 +74,31 @@ impl PageAllocator {
     }
 }
 
-fn log_stack(stack: Option<Stack>, header: Option<&str>, missing: &str) {
+/// Where a report goes, line by line.
+type Line<'a> = &'a mut dyn FnMut(fmt::Arguments<'_>);
+
+fn report_stack(stack: Option<Stack>, header: Option<&str>, missing: &str, line: Line<'_>) {
     match stack {
-        None => log::error!("{missing}"),
+        None => line(format_args!("{missing}")),
         Some(stack) => {
             if let Some(header) = header {
-                log::error!("{header}");
+                line(format_args!("{header}"));
             }
-            stack.each_line(|line| log::error!("{line}"));
+            stack.each_line(line);
         }
     }
 }
 
-/// Logs who has a page, or had it, when there are records (Linux: `dump_page_owner`). Any context.
-pub(in crate::page_alloc) fn report(page: PagePtr) {
+/// Calls `line` with who has a page, or had it, when there are records (Linux: `dump_page_owner`). Any context; no lock.
+pub(in crate::page_alloc) fn report(page: PagePtr, line: Line<'_>) {
     let Some(record) = record_of(&page) else { return };
     let Some(known) = record.get() else {
-        log::error!("page_owner info is not present (never set?)");
-        return;
+        return line(format_args!("page_owner info is not present (never set?)"));
     };
     let state = if known.state == State::Allocated { "allocated" } else { "freed" };
-    log::error!("page_owner tracks the page as {state}");
+    line(format_args!("page_owner tracks the page as {state}"));
     let by = &known.allocation;
-    log::error!(
+    line(format_args!(
         "page last allocated via order {}, migratetype {}, gfp_mask {}, pid {}, tgid {} ({}), ts {}, free_ts {}",
         by.order.get(),
         by.gfp.migrate_type().name(),
@@ -106,7 +108,8 @@ pub(in crate::page_alloc) fn report(page: PagePtr) {
         known.name(),
         by.ts_ns,
         known.free_ts_ns
-    );
-    log_stack(by.stack, None, "page_owner allocation stack trace missing");
-    log_stack(known.free_stack, Some("page last free stack trace:"), "page_owner free stack trace missing");
+    ));
+    report_stack(by.stack, None, "page_owner allocation stack trace missing", line);
+    let header = Some("page last free stack trace:");
+    report_stack(known.free_stack, header, "page_owner free stack trace missing", line);
 }
