@@ -200,6 +200,33 @@ fn options(add: &mut impl FnMut(&str, fn() -> Result<(), Failed>)) {
         run.prints("protection: (0, 7")?;
         run.prints("              high:  19\n")
     });
+    add("the_state_of_memory_is_logged_where_it_is_asked_for", || {
+        let run =
+            strata("--memory 1G --numa 2 --smp 2 --timeout 300 -- cma=16M dump=show_mem,zoneinfo poweroff")?;
+        let run = run.ends(0)?;
+        run.prints_in_order(&[
+            "Mem-Info:\n",
+            " active_anon:0 inactive_anon:",
+            " free_cma:",
+            " Node 0 active_anon:",
+            " all_unreclaimable? no\n",
+            " Node 1 active_anon:",
+            " Node 0 DMA free:",
+            " lowmem_reserve[]: 0 ",
+            " Node 1 DMA32 free:",
+            " Node 0 DMA: ",
+            " Node 1 DMA32: ",
+            "*4096kB (",
+            " Node 1 hugepages_total=0 ",
+            " total pagecache pages\n",
+            " pages RAM\n",
+            " pages reserved\n",
+            "--- begin /proc/zoneinfo ---\n",
+        ])?;
+        let (present, managed) = (run.sum("\n        present  "), run.sum("\n        managed  "));
+        run.prints(&format!("] {present} pages RAM\n"))?;
+        run.prints(&format!("] {} pages reserved\n", present - managed))
+    });
     add("all_debugging_of_pages_goes_together_and_dumps_all_files", || {
         for more in ["page_poison=on", "init_on_free=1"] {
             let options = format!("debug_pagealloc=on debug_guardpage_minorder=2 page_owner=on {more}");
@@ -383,6 +410,25 @@ impl Run {
     fn prints_not(&self, text: &str) -> Result<(), Failed> {
         let found = String::from_utf8_lossy(&self.output.stdout).contains(text);
         self.check(!found, &format!("anything but {text:?}"))
+    }
+
+    /// On standard output, each behind the one before.
+    fn prints_in_order(&self, texts: &[&str]) -> Result<(), Failed> {
+        let all = String::from_utf8_lossy(&self.output.stdout);
+        let mut rest = &*all;
+        for text in texts {
+            self.check(rest.contains(*text), &format!("{text:?} in its place"))?;
+            rest = rest.split_once(*text).map_or("", |(_, behind)| behind);
+        }
+        Ok(())
+    }
+
+    /// What stands behind each `key` on standard output, added.
+    fn sum(&self, key: &str) -> u64 {
+        let text = String::from_utf8_lossy(&self.output.stdout);
+        let numbers =
+            text.split(key).skip(1).filter_map(|rest| rest.lines().next()?.trim().parse::<u64>().ok());
+        numbers.sum()
     }
 
     /// The ticks and pages of a line of boot's work.

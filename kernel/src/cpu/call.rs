@@ -30,7 +30,7 @@ use mm::smp::CallCpus;
 use spin::Once;
 
 use super::percpu::{Kind, PerCpuArea, this_cpu};
-use super::{apic, ipi, online};
+use super::{apic, ipi, irq, online};
 use crate::trap::vector;
 
 /// A call under way, on its sender's stack.
@@ -175,6 +175,8 @@ fn run(sender: CpuId) {
     let request = online::area(sender).map(|area| area.calls.request.load(Ordering::Relaxed));
     let Some(request) = request.and_then(NonNull::new) else { return };
     this_cpu().interrupts.count(Kind::Call);
+    // It may be a thread that waits here with a call of its own; what it runs is not its own.
+    let _handler = irq::enter();
     // SAFETY: C1: the sender waits until we have counted ourselves off, which is the last use.
     unsafe {
         (request.as_ref().f)();

@@ -6,12 +6,14 @@
 //! online                                   which CPUs there are, which run
 //! smp trampoline                           how they are started
 //! ipi call                                 look here, stop, run this
+//! irq                                      whether a handler runs
 //! ```
 
 pub mod apic;
 pub mod call;
 pub mod features;
 pub mod ipi;
+pub mod irq;
 pub mod online;
 pub mod paging;
 pub mod percpu;

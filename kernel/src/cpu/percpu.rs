@@ -7,10 +7,11 @@
 //! gs:[16]  address of the record of held locks   read by mm::arch::with_held_locks
 //! gs:[24]  the thread that runs                 see thread
 //! gs:[32]  fatal reports under way (u32)   see debug::panic
-//! gs:[36]  whether the CPU has stopped for good (u32)   see cpu::ipi
-//! gs:[40]  what the CPU keeps for its threads   see thread::cpu
-//! ...      calls of other CPUs; when counters are carried over next; interrupts taken, by kind; the stacks that the CPU
-//!          started with and takes exceptions on
+//! gs:[36]  interrupts and NMIs under way, nested (u32)   see irq
+//! gs:[40]  when counters are carried over next  see memory::vmstat
+//! gs:[64]  what other CPUs read and write, apart from what changes here at each switch of threads: what the CPU keeps for
+//!          its threads, calls of other CPUs, whether it has stopped for good
+//! ...      the stacks that the CPU started with and takes exceptions on; interrupts taken, by kind; locks held
 //! ```
 //!
 //! # Invariants
@@ -49,21 +50,30 @@ pub struct PerCpuArea {
     pub current: AtomicPtr<Thread>,
     /// How many fatal reports are under way here: more than one means that reporting itself failed.
     pub reports: AtomicU32,
-    /// 1 when the CPU has halted for good. Read by the CPU that stops the others.
-    pub stopped: AtomicU32,
+    /// How many handlers of interrupts and NMIs are under way here. See [`super::irq`].
+    pub irq_depth: AtomicU32,
+    /// The tick at which what is counted here is carried over next. See [`crate::memory::vmstat`].
+    pub vmstat_due: AtomicU64,
+    _shared: NewLine,
     /// What the CPU keeps for its threads; null until it runs them. Read by everybody.
     pub(crate) scheduler: AtomicPtr<thread::Cpu>,
     /// What it asks of others, and they of it. Read and written by everybody.
     pub(super) calls: Calls,
-    /// The tick at which what is counted here is carried over next. See [`crate::memory::vmstat`].
-    pub vmstat_due: AtomicU64,
+    /// 1 when the CPU has halted for good. Read by the CPU that stops the others.
+    pub stopped: AtomicU32,
     /// The stack that the CPU started on, and those of its TSS: start and end each, 0 before they are known.
     stacks: [[AtomicU64; 2]; 1 + NR_IST],
+    _own: NewLine,
     /// How many interrupts were taken here. Read by everybody.
     pub interrupts: Counts,
     /// The locks held here; empty but in debug builds. What `held_locks` points to.
     locks: HeldLocks,
 }
+
+/// Takes no room; what follows it begins a cache line.
+#[derive(Debug)]
+#[repr(align(64))]
+struct NewLine;
 
 /// How many interrupts of each kind a CPU has taken (Linux: `irq_stat`). Counts wrap.
 #[derive(Debug, Default)]
@@ -113,6 +123,16 @@ const _: () = assert!(offset_of!(PerCpuArea, preempt_count) == 12, "mm::arch::ma
 const _: () = assert!(offset_of!(PerCpuArea, held_locks) == 16, "mm::arch::with_held_locks reads it there");
 
 const _: () = assert!(offset_of!(PerCpuArea, current) == 24, "mm::arch::process_name reads it there");
+// What a CPU writes at each switch and each interrupt, and what others read at each wake-up and call, share no cache line.
+const _: () =
+    assert!(offset_of!(PerCpuArea, vmstat_due) + size_of::<AtomicU64>() <= offset_of!(PerCpuArea, scheduler));
+const _: () = assert!(offset_of!(PerCpuArea, scheduler) % CACHE_LINE == 0 && size_of::<NewLine>() == 0);
+const _: () = assert!(offset_of!(PerCpuArea, interrupts) % CACHE_LINE == 0);
+const _: () =
+    assert!(offset_of!(PerCpuArea, stopped) / CACHE_LINE == offset_of!(PerCpuArea, scheduler) / CACHE_LINE);
+
+/// Bytes in a line of the CPU's caches.
+const CACHE_LINE: usize = align_of::<NewLine>();
 
 impl PerCpuArea {
     /// An area whose CPU has not been started.
@@ -124,11 +144,14 @@ impl PerCpuArea {
             held_locks: AtomicPtr::new(core::ptr::null_mut()),
             current: AtomicPtr::new(core::ptr::null_mut()),
             reports: AtomicU32::new(0),
-            stopped: AtomicU32::new(0),
+            irq_depth: AtomicU32::new(0),
+            vmstat_due: AtomicU64::new(0),
+            _shared: NewLine,
             scheduler: AtomicPtr::new(core::ptr::null_mut()),
             calls: Calls::new(),
-            vmstat_due: AtomicU64::new(0),
+            stopped: AtomicU32::new(0),
             stacks: [const { [const { AtomicU64::new(0) }; 2] }; 1 + NR_IST],
+            _own: NewLine,
             interrupts: Counts::new(),
             locks: HeldLocks::new(),
         }

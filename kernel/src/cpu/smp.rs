@@ -189,7 +189,7 @@ struct Own {
 }
 
 impl Own {
-    fn new(memory: &'static Memory, node: Option<NodeId>) -> Result<Self, memory::Error> {
+    fn new(memory: &'static Memory, node: NodeId) -> Result<Self, memory::Error> {
         let mut own = Self { memory, stacks: [const { None }; 1 + NR_IST], block: None };
         for stack in &mut own.stacks {
             *stack = Some(Stack::new_near(memory, node)?);
@@ -197,10 +197,7 @@ impl Own {
         let size = size_of::<CpuBlock>() + call::mailbox_bytes();
         let order = Order::for_size(size).ok_or(memory::Error::Layout)?;
         let gfp = Gfp::KERNEL | Gfp::ZERO;
-        own.block = Some(match node {
-            Some(node) => memory.pages.alloc_pages_node(node, gfp, order)?,
-            None => memory.pages.alloc_pages(gfp, order)?,
-        });
+        own.block = Some(memory.pages.alloc_pages_node(node, gfp, order)?);
         Ok(own)
     }
 
@@ -238,7 +235,7 @@ impl Drop for Own {
 
 /// All that a CPU needs, on its node.
 fn prepare(memory: &'static Memory, features: &Features, cpu: CpuId) -> Result<&'static CpuBlock, Error> {
-    let own = Own::new(memory, memory.node_near(cpu))?;
+    let own = Own::new(memory, memory.node_of_cpu(cpu))?;
     let stack = own.stack(0);
     let ist = core::array::from_fn(|i| own.stack(1 + i));
     let idle = thread::idle_thread(cpu, stack.clone())?;

@@ -1,4 +1,4 @@
-//! `dump=`: the files of `/proc` and `/sys` on the console.
+//! `dump=`: the files of `/proc` and `/sys` on the console, and the state of memory in the log.
 
 use core::fmt;
 
@@ -30,10 +30,23 @@ impl SlabCaches for Caches {
     }
 }
 
-/// Prints the files of a list like `zoneinfo,node0/meminfo` or `all`; names that do not exist are reported.
+/// What a list has for the report that a failed allocation ends with, which is no file (Linux: SysRq's `m`).
+const SHOW_MEM: &str = "show_mem";
+
+/// Prints the files of a list like `zoneinfo,node0/meminfo` or `all`, and logs the state of memory for `show_mem`, in the order of
+/// the list; names that do not exist are reported.
 pub fn dump(memory: &'static Memory, names: &str) {
+    for name in names.split(',') {
+        match name {
+            SHOW_MEM => memory.pages.show_mem(),
+            name => dump_files(memory, name),
+        }
+    }
+}
+
+fn dump_files(memory: &'static Memory, name: &str) {
     let states = memory.states();
-    for file in File::list(names, states.get(NodeState::Online)) {
+    for file in File::list(name, states.get(NodeState::Online)) {
         match file {
             Ok(File::PageOwner) if !memory.pages.has_page_owner() => {
                 log::warn!("dump: there is no page_owner without page_owner=on");

@@ -223,10 +223,10 @@ impl Memory {
         NodeStates::new(&self.numa, self.pages.nodes(), online::is_online)
     }
 
-    /// The node of a possible CPU, if it has memory (Linux: `cpu_to_mem`, which names the nearest that has).
-    pub fn node_near(&self, cpu: CpuId) -> Option<NodeId> {
-        let node = self.numa.node_of_cpu(cpu);
-        self.pages.nodes().get(node).map(|_| node)
+    /// The node of a possible CPU (Linux: `cpu_to_node`). It need not have memory: what is allocated there then comes from the
+    /// nearest that has.
+    pub fn node_of_cpu(&self, cpu: CpuId) -> NodeId {
+        self.numa.node_of_cpu(cpu)
     }
 }
 

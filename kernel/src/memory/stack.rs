@@ -27,6 +27,9 @@ pub const STACK_BYTES: u64 = ORDER.size_bytes() as u64;
 /// Aligned as Linux aligns it (`THREAD_ALIGN`).
 const REQUEST: Request = Request::new(STACK_BYTES, Purpose::Stack).align(STACK_BYTES);
 
+/// How its pages are allocated.
+const GFP: Gfp = Gfp::KERNEL.union(Gfp::ZERO);
+
 /// A mapped stack (Linux: `alloc_thread_stack_node`).
 #[must_use = "give it back with `free`"]
 #[derive(Debug)]
@@ -42,7 +45,7 @@ impl Stack {
     /// No memory.
     #[inline(never)]
     pub fn new(memory: &'static Memory) -> Result<Self, Error> {
-        Self::map(memory, None, Caller(return_address()))
+        Self::map(memory, memory.pages.alloc_pages(GFP, ORDER)?, Caller(return_address()))
     }
 
     /// A new stack, zeroed, with pages of that node or one near it.
@@ -50,16 +53,11 @@ impl Stack {
     /// # Errors
     /// No memory.
     #[inline(never)]
-    pub fn new_near(memory: &'static Memory, node: Option<NodeId>) -> Result<Self, Error> {
-        Self::map(memory, node, Caller(return_address()))
+    pub fn new_near(memory: &'static Memory, node: NodeId) -> Result<Self, Error> {
+        Self::map(memory, memory.pages.alloc_pages_node(node, GFP, ORDER)?, Caller(return_address()))
     }
 
-    fn map(memory: &'static Memory, node: Option<NodeId>, caller: Caller) -> Result<Self, Error> {
-        let gfp = Gfp::KERNEL | Gfp::ZERO;
-        let block = match node {
-            Some(node) => memory.pages.alloc_pages_node(node, gfp, ORDER)?,
-            None => memory.pages.alloc_pages(gfp, ORDER)?,
-        };
+    fn map(memory: &'static Memory, block: PageBlock, caller: Caller) -> Result<Self, Error> {
         let phys = block.pfn(Machine).phys();
         match vmalloc::map(memory, REQUEST.by(caller), phys, Prot::KERNEL_RW, PageSize::Size4K) {
             Ok(area) => {

@@ -187,7 +187,7 @@ pub fn idle_thread(id: CpuId, stack: Range<u64>) -> Result<IdleThread, Error> {
     }
     let thread = Thread::new(Role::Idle, 0, "swapper", stack, Affinity::Cpu(id));
     thread.cpu.store(id.0, Ordering::Relaxed);
-    let record = scheduler.record(thread, scheduler.memory.node_near(id))?;
+    let record = scheduler.record(thread, scheduler.memory.node_of_cpu(id))?;
     // SAFETY: idle threads stay for good (I1 of `thread`), but for one without a `Cpu`, of which nobody knows.
     Cpu::allocate(scheduler, id, unsafe { record.as_ref() }).map(|cpu| IdleThread { cpu }).inspect_err(|_| {
         // SAFETY: from there, and not used any more; what it holds needs no drop.
@@ -219,12 +219,9 @@ impl Scheduler {
     }
 
     /// Puts a thread into memory of its own, near `node`.
-    pub(super) fn record(&self, thread: Thread, node: Option<NodeId>) -> Result<NonNull<Thread>, Error> {
-        let memory = match node {
-            Some(node) => self.threads.alloc_node(Gfp::KERNEL, node),
-            None => self.threads.alloc(Gfp::KERNEL),
-        };
-        let record = memory.map_err(|_| Error::NoMemory)?.cast::<Thread>();
+    pub(super) fn record(&self, thread: Thread, node: NodeId) -> Result<NonNull<Thread>, Error> {
+        let record = self.threads.alloc_node(Gfp::KERNEL, node).map_err(|_| Error::NoMemory)?;
+        let record = record.cast::<Thread>();
         // SAFETY: an object of the threads' cache, ours.
         unsafe { record.write(thread) };
         Ok(record)

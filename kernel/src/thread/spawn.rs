@@ -149,7 +149,7 @@ where
     T: Send + 'static,
 {
     let memory = scheduler.memory;
-    let stack = Stack::new_near(memory, memory.node_near(who.cpu)).map_err(|_| Error::NoMemory)?;
+    let stack = Stack::new_near(memory, memory.node_of_cpu(who.cpu)).map_err(|_| Error::NoMemory)?;
     let range = stack.addresses();
     debug_assert_eq!(range.end - range.start, STACK_BYTES);
     let align = (align_of::<Packet<F, T>>() as u64).max(16);
@@ -168,7 +168,7 @@ where
     let mut thread = Thread::new(who.role, who.id, who.name, range, who.affinity);
     thread.cpu = who.cpu.0.into();
     *thread.saved_rsp.get_mut() = rsp;
-    let record = match scheduler.record(thread, memory.node_near(who.cpu)) {
+    let record = match scheduler.record(thread, memory.node_of_cpu(who.cpu)) {
         Ok(record) => record,
         Err(error) => return failed(stack, error),
     };

@@ -33,7 +33,7 @@ pub use frame::{PageFaultError, TrapFrame};
 
 use crate::cpu::apic::LocalApic;
 use crate::cpu::percpu::{Kind, this_cpu};
-use crate::cpu::{call, ipi, pic};
+use crate::cpu::{call, ipi, irq, pic};
 use crate::memory::fault::{self, Outcome};
 use crate::thread;
 
@@ -68,6 +68,7 @@ extern "C" fn dispatch(frame: &mut TrapFrame) {
 }
 
 fn nmi() {
+    let _handler = irq::enter();
     ipi::nmi();
     log::warn!("NMI received for unknown reason on CPU {}.", mm::arch::cpu_id().0);
 }
@@ -80,6 +81,7 @@ fn interrupt(vector: u8) {
     if let Some(apic) = apic.filter(|apic| apic.in_service(vector)) {
         apic.end_of_interrupt();
     }
+    let handler = irq::enter();
     match vector {
         vector::TIMER => {
             this_cpu().interrupts.count(Kind::Timer);
@@ -99,6 +101,7 @@ fn interrupt(vector: u8) {
         }
         _ => log::warn!("{cpu}: No irq handler for vector {vector}"),
     }
+    drop(handler);
     thread::irq_exit();
 }
 
@@ -133,6 +136,7 @@ fn fixed_up(frame: &mut TrapFrame) -> bool {
 }
 
 fn line(line: u8) {
+    let _handler = irq::enter();
     if pic::acknowledge(line) {
         log::warn!("irq {line}: nobody cared");
     } else {

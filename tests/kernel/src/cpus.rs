@@ -4,7 +4,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use kernel::cpu::apic::{self, LocalApic};
 use kernel::cpu::percpu::{Kind, this_cpu};
-use kernel::cpu::{call, ipi, online};
+use kernel::cpu::{call, ipi, irq, online};
 use kernel::ktest;
 use kernel::memory::stack::{STACK_BYTES, Stack};
 use kernel::thread::{self, preempt};
@@ -22,6 +22,8 @@ ktest!(a_call_to_oneself_and_to_a_cpu_that_is_not_there);
 ktest!(calls_cross_with_interrupts_off_on_both_sides);
 ktest!(calls_from_all_to_all_at_once_end);
 ktest!(a_cpu_that_is_told_to_look_at_its_queue_is_interrupted);
+ktest!(a_handler_is_no_task);
+ktest!(what_a_handler_allocates_is_not_counted_for_a_thread, on "bios-2x2cpu-torture");
 ktest!(each_cpu_has_a_timer);
 ktest!(threads_run_on_each_cpu_and_wake_each_other);
 ktest!(what_is_unmapped_is_so_on_every_cpu);
@@ -53,6 +55,37 @@ fn all_cpus_of_the_machine_run() {
     assert!(online::all().eq((0..online::nr_online()).map(CpuId)));
     assert_eq!(online::nr_possible(), memory().cpus.nr());
     assert!(!online::is_online(CpuId(online::nr_possible())) && !online::is_online(CpuId(u32::MAX)));
+}
+
+fn a_handler_is_no_task() {
+    let guard = preempt::disable();
+    let me = cpu_id();
+    // Its own part is done by who calls.
+    call::on_all(&|| assert_eq!(irq::in_handler(), cpu_id() != me));
+    assert!(!irq::in_handler());
+    drop(guard);
+    for cpu in online::all() {
+        let ended = thread::spawn_on(cpu, "task", || !irq::in_handler()).expect("memory for a thread");
+        assert!(ended.join(), "CPU {cpu} is back");
+    }
+}
+
+fn what_a_handler_allocates_is_not_counted_for_a_thread() {
+    let pages = memory().pages;
+    let allocate = || pages.alloc_pages(Gfp::NOWAIT, order(1));
+    for cpu in others() {
+        call::on_one(cpu, &|| {
+            pages.set_fail_nth(1);
+            pages.free_pages(allocate().expect("a handler's do not count"));
+        });
+        let fails = move || {
+            let _guard = preempt::disable();
+            let fails = allocate().map(|block| pages.free_pages(block)).is_err();
+            pages.set_fail_nth(0);
+            fails
+        };
+        assert!(thread::spawn_on(cpu, "fails", fails).expect("memory for a thread").join());
+    }
 }
 
 fn four_cpus_run() {
