@@ -20,7 +20,7 @@ use core::ops::Range;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-use mm::slub::{CacheFlags, CacheHandle, CacheParams};
+use mm::slub::{CacheHandle, CacheParams};
 use mm::sync::{Level, SpinLock};
 use mm::{CpuId, Gfp, NodeId};
 use spin::Once;
