@@ -72,7 +72,7 @@ fn pages(area: &Vmalloc) -> [u64; 3] {
 /// Writes what only `seed` and the place determine.
 fn fill(area: &mut Vmalloc, seed: u64) {
     for (nr, page) in area.as_uninit().chunks_exact_mut(PAGE_SIZE).enumerate() {
-        let mut random = Random(seed << 32 | nr as u64 + 1);
+        let mut random = Random(seed << 32 | (nr as u64 + 1));
         for at in [0, 1024, 4088] {
             page[at..at + 8].write_copy_of_slice(&random.next().to_le_bytes());
         }
@@ -82,7 +82,7 @@ fn fill(area: &mut Vmalloc, seed: u64) {
 #[track_caller]
 fn check(area: &Vmalloc, seed: u64) {
     for nr in 0..area.len_bytes() / PAGE_SIZE {
-        let mut random = Random(seed << 32 | nr as u64 + 1);
+        let mut random = Random(seed << 32 | (nr as u64 + 1));
         for at in [0, 1024, 4088] {
             let word = area.address().as_ptr().wrapping_add(nr * PAGE_SIZE + at).cast::<u64>();
             // SAFETY: `fill` has written it, and it is aligned.
@@ -228,7 +228,12 @@ fn large_sizes_are_mapped_by_large_pages_as_long_as_there_are_any() {
         }
         let mut area = huge(6 * MIB);
         hoard.free();
-        assert_eq!(pages(&area), [1024, 1, 0]);
+        // Another block of 2 MiB may have become whole meanwhile.
+        let [small, large, _] = pages(&area);
+        assert!(
+            (1..=2).contains(&large) && small + 512 * large == 1536,
+            "{small} small and {large} large pages"
+        );
         fill(&mut area, 4);
         check(&area, 4);
     });
