@@ -158,15 +158,16 @@ impl From<fmt::Error> for Error<'_> {
 }
 
 impl File {
-    /// Those of `/proc`, in the order of `dump=all`.
+    /// Those of `/proc`, in the order of `dump=all`. Showing areas takes memory for a moment, so they come first: all others show
+    /// the same state.
     pub const PROC: [Self; 8] = [
+        Self::VmallocInfo,
         Self::ZoneInfo,
         Self::BuddyInfo,
         Self::PageTypeInfo,
         Self::SlabInfo,
         Self::MemInfo,
         Self::VmStat,
-        Self::VmallocInfo,
         Self::Iomem,
     ];
 

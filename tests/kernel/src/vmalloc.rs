@@ -221,7 +221,7 @@ fn large_sizes_are_mapped_by_large_pages_as_long_as_there_are_any() {
         hoard.take_all(Gfp::KERNEL, order(9), None);
         memory.pages.free_pages(hoard.pop().expect("a large block"));
         // And pages of others.
-        for _ in 0..3 {
+        for _ in 0..16 {
             let mut pages = hoard.pop().and_then(|block| block.split().ok()).expect("a large block");
             hoard.push(pages.next().expect("its first page"));
             pages.for_each(|page| memory.pages.free_pages(page));
