@@ -215,25 +215,24 @@ fn large_sizes_are_mapped_by_large_pages_as_long_as_there_are_any() {
         fill(&mut area, 3);
         check(&area, 3);
         drop(area);
-        // One block of 2 MiB is left.
+        // One block of 2 MiB is left, or one of 4 MiB.
         let mut hoard = Hoard::new();
         hoard.take_all(Gfp::KERNEL, Order::MAX, None);
         hoard.take_all(Gfp::KERNEL, order(9), None);
         memory.pages.free_pages(hoard.pop().expect("a large block"));
-        // And pages of others.
-        for _ in 0..16 {
-            let mut pages = hoard.pop().and_then(|block| block.split().ok()).expect("a large block");
-            hoard.push(pages.next().expect("its first page"));
-            pages.for_each(|page| memory.pages.free_pages(page));
+        // And pages of others, of which none becomes whole again.
+        let mut kept = Hoard::new();
+        for _ in 0..4 {
+            let pages = hoard.pop().and_then(|block| block.split().ok()).expect("a large block");
+            for (nr, page) in pages.enumerate() {
+                if nr % 512 == 0 { kept.push(page) } else { memory.pages.free_pages(page) }
+            }
         }
         let mut area = huge(6 * MIB);
-        hoard.free();
-        // Another block of 2 MiB may have become whole meanwhile.
+        (kept.free(), hoard.free());
         let [small, large, _] = pages(&area);
-        assert!(
-            (1..=2).contains(&large) && small + 512 * large == 1536,
-            "{small} small and {large} large pages"
-        );
+        // How many of them are large is the page allocator's: a zone at its limit may have blocks for whoever frees some.
+        assert!(large >= 1 && small + 512 * large == 1536, "{small} small and {large} large pages");
         fill(&mut area, 4);
         check(&area, 4);
     });
