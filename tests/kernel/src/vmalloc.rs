@@ -229,7 +229,8 @@ fn large_sizes_are_mapped_by_large_pages_as_long_as_there_are_any() {
             }
         }
         let mut area = huge(6 * MIB);
-        (kept.free(), hoard.free());
+        kept.free();
+        hoard.free();
         let [small, large, _] = pages(&area);
         // How many of them are large is the page allocator's: a zone at its limit may have blocks for whoever frees some.
         assert!(large >= 1 && small + 512 * large == 1536, "{small} small and {large} large pages");
