@@ -6,7 +6,8 @@
 //! ```
 //!
 //! # Invariants
-//! - I1: an area of the vmalloc space of [`Purpose::PerCpu`](mm::vmalloc::Purpose::PerCpu) is a group of a chunk; its mapped pages are the chunk's own.
+//! - I1: an area of the vmalloc space of [`Purpose::PerCpu`](mm::vmalloc::Purpose::PerCpu) is a group of a chunk; its mapped
+//!   pages are the chunk's own.
 //!
 //! # Locking
 //! `serial` of [`Source`], then those of [`super::vmalloc`], each for itself. All sleep.
